@@ -1,0 +1,303 @@
+// ext/core/bridge.cpp: the life of a bridge, from the loop's first use of us to its end
+#include "bridge.h"
+
+#include "drain.h"
+
+#include <new>
+#include <system_error>
+#include <unordered_map>
+#include <vector>
+
+namespace aiobridge::core {
+namespace {
+
+// GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Never
+// destroyed; a child process starts with a new one.
+std::unordered_map<PyObject *, Bridge *> *bridges = new std::unordered_map<PyObject *, Bridge *>;
+
+// A reference that must not be dropped where we are.
+class DropLater final : public Deferred {
+public:
+    explicit DropLater(Ref object) noexcept : object_(std::move(object)) {}
+    void run(PyObject *) override { object_ = Ref(); }
+
+private:
+    Ref object_;
+};
+
+// Leaks the object when there is no memory for the note: that is better than running foreign code on this thread.
+void drop_later(Runtime &runtime, Ref object) noexcept {
+    if (auto *work = new (std::nothrow) DropLater(Ref::borrow(object.get())))
+        runtime.defer(work);
+    object.release();
+}
+
+// asyncio's Handle takes part in garbage collection, so calling the loop can start one, and with it foreign finalizers
+// on our thread.
+class CollectorOff {
+public:
+    CollectorOff() noexcept : was_on_(PyGC_Disable()) {}
+    ~CollectorOff() {
+        if (was_on_)
+            PyGC_Enable();
+    }
+    CollectorOff(const CollectorOff &) = delete;
+    CollectorOff &operator=(const CollectorOff &) = delete;
+
+private:
+    const int was_on_;
+};
+
+// Contextvars of whoever happens to use the loop first must not be those in which every result is converted.
+class EmptyContext {
+public:
+    EmptyContext() noexcept : context_(PyContext_New()) {
+        if (context_ && PyContext_Enter(context_.get()) != 0)
+            context_ = Ref();
+    }
+    ~EmptyContext() {
+        if (context_) {
+            const ErrorAside error;
+            PyContext_Exit(context_.get());
+        }
+    }
+    explicit operator bool() const noexcept { return static_cast<bool>(context_); }
+
+private:
+    Ref context_;
+};
+
+} // namespace
+
+Bridge::Bridge(PyObject *loop, PyObject *loop_reference)
+    : runtime(Runtime::current()), loop_key_(loop), loop_reference_(loop_reference) {
+    members_.previous = members_.next = &members_;
+}
+
+// Any thread: the Python objects went with close().
+Bridge::~Bridge() = default;
+
+void Bridge::release() noexcept {
+    if (runtime.forked() || references_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    delete this;
+}
+
+Bridge *Bridge::find(PyObject *loop) noexcept {
+    const auto found = bridges->find(loop);
+    if (found == bridges->end())
+        return nullptr;
+    Bridge *bridge = found->second;
+    if (bridge->loop().get() == loop && !bridge->is_closed())
+        return bridge;
+    // The address is a new loop's. The old one went unnoticed, because it had no readers.
+    bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+    return nullptr;
+}
+
+Bridge *Bridge::of_running_loop() {
+    PyObject *loop = running_loop();
+    if (!loop)
+        return nullptr;
+    if (Bridge *bridge = find(loop))
+        return bridge;
+    Runtime &runtime = Runtime::current();
+    runtime.run_deferred(loop);
+    return make(loop, runtime.wake_mode);
+}
+
+Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
+    Runtime &runtime = Runtime::current();
+    if (runtime.closed()) {
+        raise(names.closed_error, "aiobridge: %R cannot use native results any more, because the interpreter exits", loop);
+        return nullptr;
+    }
+    Ref reference(PyWeakref_NewRef(loop, nullptr));
+    if (!reference)
+        return nullptr;
+    Bridge *bridge = nullptr;
+    try {
+        bridge = new Bridge(loop, reference.get());
+        reference.release();
+        const Ref drain(make_drain(*bridge)); // takes over our reference to the bridge
+        if (!drain) {
+            bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+            bridge->release();
+            return nullptr;
+        }
+        if (bridge->watch(loop, mode) != 0)
+            return nullptr; // the drain goes, and closes the bridge
+        bridges->emplace(loop, bridge);
+        return bridge;
+    } catch (const std::system_error &error) {
+        PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
+    } catch (const std::bad_alloc &) {
+        PyErr_NoMemory();
+    }
+    return nullptr;
+}
+
+int Bridge::watch(PyObject *loop, WakeMode wanted) {
+    // With `call_soon` the descriptor is never written. It is watched all the same, because the loop lets go of its
+    // reader when it is closed, and an idle loop has nothing else of ours to let go of.
+    const Ref descriptor(PyLong_FromLong(signal.descriptor()));
+    bool watched = false;
+    {
+        const EmptyContext context;
+        if (!context || !descriptor)
+            return -1;
+        PyObject *arguments[] = {loop, descriptor.get(), drain, Py_True};
+        const Ref done(PyObject_VectorcallMethod(names.add_reader, arguments, 4, nullptr));
+        watched = static_cast<bool>(done);
+    }
+    if (!watched) {
+        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like.
+        const Ref error = take_exception();
+        if (must_pass(error.get())) {
+            set_exception(error.get());
+            return -1;
+        }
+        own_drain_ = Ref::borrow(drain);
+        if (wanted == WakeMode::fd)
+            runtime.figures.fd_fallbacks.fetch_add(1, std::memory_order_relaxed);
+        wanted = WakeMode::call_soon;
+    }
+    mode_ = wanted;
+    if (mode_ == WakeMode::fd) {
+        waker_ = std::make_unique<SignalWaker>(signal);
+        return 0;
+    }
+    waker_ = std::make_unique<NotifierWaker>(runtime.notifier, this, [](void *owner) { static_cast<Bridge *>(owner)->retain(); });
+    try {
+        runtime.notifier.start();
+    } catch (const std::system_error &error) {
+        if (watched)
+            Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
+        own_drain_ = Ref();
+        PyErr_Format(PyExc_RuntimeError,
+                     "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
+                     "aiobridge.configure(wakeup='fd') needs no thread",
+                     loop, error.what());
+        return -1;
+    }
+    return 0;
+}
+
+bool Bridge::post(Item *item) noexcept {
+    if (runtime.closed())
+        return false;
+    switch (inbox.post(item)) {
+    case Posted::refused: return false;
+    case Posted::wake:
+        runtime.figures.wakes.fetch_add(1, std::memory_order_relaxed);
+        waker_->wake();
+        break;
+    case Posted::queued: break;
+    }
+    return true;
+}
+
+void Bridge::call_loop() {
+    Ref loop = this->loop();
+    if (!loop || !drain) {
+        close(AIOBRIDGE_LOOP_CLOSED, false);
+        return;
+    }
+    Ref callable = Ref::borrow(drain);
+    bool called;
+    {
+        const CollectorOff collector;
+        PyObject *arguments[] = {loop.get(), callable.get()};
+        called = static_cast<bool>(Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)));
+    }
+    if (!called) {
+        // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
+        // delivered to this loop.
+        const Ref error = take_exception();
+        const Ref closed(PyObject_CallMethod(loop.get(), "is_closed", nullptr));
+        if (closed.get() != Py_True) {
+            PyErr_Clear();
+            const Ref text(PyObject_Repr(error.get()));
+            const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+            PyErr_Clear();
+            runtime.report(std::string("a loop is given up, because its call_soon_threadsafe raised ") +
+                           (utf8 ? utf8 : "an exception"));
+        }
+        close(AIOBRIDGE_LOOP_CLOSED, false);
+    }
+    if (Py_REFCNT(callable.get()) == 1)
+        drop_later(runtime, std::move(callable));
+    if (Py_REFCNT(loop.get()) == 1)
+        drop_later(runtime, std::move(loop));
+}
+
+void Bridge::close(aiobridge_reason reason, bool drop_now) {
+    Batch waiting = inbox.close();
+    for (Batch *each : {&batch, &waiting})
+        while (Node *node = each->pop())
+            static_cast<Item *>(node)->discard();
+
+    const auto found = bridges->find(loop_key_);
+    if (found != bridges->end() && found->second == this)
+        bridges->erase(found);
+
+    // Strong references first: what a member drops may end others.
+    std::vector<std::pair<Ref, decltype(Member::loop_closed)>> members;
+    while (members_.next != &members_) {
+        Member &member = *members_.next;
+        members.emplace_back(Ref::borrow(member.object), member.loop_closed);
+        unlink(member);
+    }
+    retain(); // the drain's end may drop the last reference to us
+    for (auto &[object, loop_closed] : members) {
+        loop_closed(object.get(), reason);
+        if (!drop_now)
+            drop_later(runtime, std::move(object));
+    }
+    members.clear();
+    if (drop_now)
+        own_drain_ = Ref();
+    else if (own_drain_)
+        drop_later(runtime, std::move(own_drain_));
+    if (loop_reference_ && drop_now)
+        Py_CLEAR(loop_reference_);
+    release();
+}
+
+void Bridge::close_all(aiobridge_reason reason) {
+    while (!bridges->empty())
+        bridges->begin()->second->close(reason, true);
+}
+
+void Bridge::forget_all() noexcept {
+    for (const auto &[loop, bridge] : *bridges)
+        bridge->signal.forget();
+    bridges = new std::unordered_map<PyObject *, Bridge *>; // the old one is the parent's
+}
+
+bool Bridge::runs_here() noexcept {
+    const unsigned long here = PyThread_get_thread_ident();
+    if (thread_ == here)
+        return true;
+    if (running_loop() != loop_key_)
+        return false;
+    thread_ = here;
+    return true;
+}
+
+void Bridge::link(Member &member) noexcept {
+    member.previous = members_.previous;
+    member.next = &members_;
+    member.previous->next = &member;
+    members_.previous = &member;
+}
+
+void Bridge::unlink(Member &member) noexcept {
+    if (!member.linked())
+        return;
+    member.previous->next = member.next;
+    member.next->previous = member.previous;
+    member.previous = member.next = nullptr;
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,97 @@
+// ext/core/bridge.h: what there is once for each loop: the inbox, the waker, and the Python objects that belong to it
+#pragma once
+
+#include "counted.h"
+#include "inbox.h"
+#include "item.h"
+#include "python.h"
+#include "runtime.h"
+#include "waker.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+
+namespace aiobridge::core {
+
+/// A Python object that belongs to a loop while it is open: a pending Future, an open Stream. In a doubly linked list,
+/// so that closing the loop reaches each. GIL.
+struct Member {
+    Member *previous = nullptr, *next = nullptr;
+    PyObject *object = nullptr; // itself, borrowed
+    /// The loop is closed, or the interpreter exits. May drop references, hence run any code.
+    void (*loop_closed)(PyObject *object, aiobridge_reason) = nullptr;
+    bool linked() const noexcept { return previous != nullptr; }
+};
+
+/// Made on the loop's thread. Producers hold it by references, long after the loop is gone: then it answers `refused`.
+///
+/// Who holds what: the loop holds the drain (as reader, as handle), the drain holds the bridge, the bridge holds the loop
+/// weakly. Nothing of ours keeps a loop alive; and the end of the drain is how we learn that the loop was closed.
+class Bridge final : Counted<Bridge> {
+public:
+    using Counted<Bridge>::live;
+
+    /// The bridge of the loop that runs in this thread, made if need be. GIL. Null without an error where no loop runs;
+    /// null with one if the bridge cannot be made.
+    static Bridge *of_running_loop();
+    static Bridge *make(PyObject *loop, WakeMode mode);
+    static Bridge *find(PyObject *loop) noexcept;
+    /// GIL. At exit.
+    static void close_all(aiobridge_reason reason);
+    /// In a child process.
+    static void forget_all() noexcept;
+
+    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+    void release() noexcept;
+
+    /// Any thread, without the GIL, never blocks. False: the loop is gone, the item is still the caller's.
+    bool post(Item *item) noexcept;
+
+    /// GIL. Closes the inbox and everything that belongs to the loop. Idempotent. `drop_now`: this thread may run the
+    /// destructors of the tasks that waited; the notifier may not, and hands the references on.
+    void close(aiobridge_reason reason, bool drop_now);
+    bool is_closed() const noexcept { return inbox.is_closed() || runtime.closed(); }
+
+    /// GIL: a new reference, null when the loop is gone.
+    Ref loop() const noexcept { return target(loop_reference_); }
+    bool is_loop(PyObject *loop) const noexcept { return loop == loop_key_; }
+    /// GIL. True on the thread that runs this loop, which is found by its number, and by asking when that has changed.
+    bool runs_here() noexcept;
+    WakeMode mode() const noexcept { return mode_; }
+    bool has_readers() const noexcept { return !own_drain_; }
+
+    /// GIL. Members.
+    void link(Member &member) noexcept;
+    static void unlink(Member &member) noexcept;
+
+    /// On the notifier, GIL: calls loop.call_soon_threadsafe(drain).
+    void call_loop();
+
+    Runtime &runtime;
+    Inbox inbox;
+    Signal signal;
+
+    // The drain's, GIL.
+    PyObject *drain = nullptr; // borrowed: cleared by the drain's end
+    Batch batch;               // what the drain took and has not delivered: outlives the drain's call
+    bool scheduled = false;    // a call_soon(drain) is on its way
+    bool may_resume = false;   // inside a drain that may resume tasks directly
+
+private:
+    Bridge(PyObject *loop, PyObject *loop_reference);
+    ~Bridge();
+    int watch(PyObject *loop, WakeMode wanted);
+
+    std::atomic<std::uint32_t> references_{1};
+    PyObject *const loop_key_;   // for comparison only
+    PyObject *loop_reference_;   // a weak reference
+    Ref own_drain_;              // where the loop has no readers, nobody else holds it
+    std::unique_ptr<Waker> waker_;
+    WakeMode mode_ = WakeMode::call_soon;
+    unsigned long thread_ = 0;   // that ran the loop when last asked
+    Member members_;             // the ring's head
+};
+
+} // namespace aiobridge::core

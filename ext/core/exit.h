@@ -1,0 +1,15 @@
+// ext/core/exit.h: the interpreter's exit, and the child after a fork
+#pragma once
+
+#include "python.h"
+
+namespace aiobridge::core {
+
+/// Called by atexit: the interpreter is alive, and threads that Python waits for have ended. After it nothing of ours
+/// enters the interpreter. GIL.
+void at_exit() noexcept;
+
+/// Called by os.register_at_fork in the child. GIL.
+void after_fork_in_child() noexcept;
+
+} // namespace aiobridge::core

@@ -1,0 +1,55 @@
+// ext/core/future.h: aiobridge.Future, which speaks asyncio's future protocol
+#pragma once
+
+#include "bridge.h"
+#include "python.h"
+
+#include <aiobridge/c_api.h>
+
+namespace aiobridge::core {
+
+class Operation;
+
+enum class FutureState : unsigned char { pending, cancelled, finished };
+
+/// One result. Either the Python side of an operation, or (with no operation) what a task waits on for a stream.
+/// A member of its bridge while it is pending.
+struct Future {
+    PyObject_HEAD
+    Operation *operation;                     // its consumer's end; null for a stream's wait
+    const aiobridge_converter *converter;
+    Bridge *bridge;                           // owned; null: made where no loop runs, and not awaited yet
+    Member member;
+    PyObject *callback, *context;             // the first callback is kept inline: nearly always there is one
+    PyObject *more_callbacks;                 // list of (callback, context), or null
+    PyObject *result, *exception, *cancel_message;
+    PyObject *weak_references;
+    FutureState state;
+    bool blocking;                            // asyncio's handshake: the future was just yielded to a task
+    bool held;                                // we hold a reference to ourselves, from the first callback on
+    bool never_retrieved;                     // an error that nobody has looked at
+    bool callbacks_by_loop;                   // a callback went through call_soon: later ones must not overtake it
+};
+
+int register_future(PyObject *module) noexcept;
+
+/// GIL. The Future of an operation: a new reference. The ABI's operation_future.
+PyObject *operation_future(Operation &, const aiobridge_converter *) noexcept;
+
+/// GIL, loop thread. A future that no operation completes: a stream's wait.
+Future *make_wait(Bridge &) noexcept;
+/// GIL. A finished future with this result (stolen; null: with the pending error raised instead).
+PyObject *make_finished(PyObject *result) noexcept;
+
+/// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. -1: an error that must
+/// pass, after everything is in order.
+int future_resolve(Future *) noexcept;
+/// GIL, loop thread. Finishes a wait. As above.
+int future_finish_wait(Future *) noexcept;
+/// GIL. False if it was done.
+bool future_cancel(Future *, PyObject *message) noexcept;
+
+/// What `await` does with a future: value out, null with an error, or the future itself to be yielded.
+PySendResult future_step(Future *, PyObject **out) noexcept;
+
+} // namespace aiobridge::core

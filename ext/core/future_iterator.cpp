@@ -1,0 +1,138 @@
+// ext/core/future_iterator.cpp: what `await future` iterates
+#include "future_iterator.h"
+
+namespace aiobridge::core {
+namespace {
+
+struct FutureIterator {
+    PyObject_HEAD
+    Future *future; // owned; null at the end
+    bool yielded;
+};
+
+PyTypeObject *iterator_type;
+
+FutureIterator *as_iterator(PyObject *object) noexcept { return reinterpret_cast<FutureIterator *>(object); }
+
+PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
+    FutureIterator *iterator = as_iterator(self);
+    if (!iterator->future) {
+        *out = nullptr;
+        raise(PyExc_RuntimeError, "an await of aiobridge.Future was used twice; await the future again instead");
+        return PYGEN_ERROR;
+    }
+    if (iterator->yielded && iterator->future->state == FutureState::pending) {
+        *out = nullptr;
+        raise(PyExc_RuntimeError, "%R is still pending: await it, with a loop that runs the coroutine",
+              reinterpret_cast<PyObject *>(iterator->future));
+        return PYGEN_ERROR;
+    }
+    const PySendResult step = future_step(iterator->future, out);
+    if (step == PYGEN_NEXT)
+        iterator->yielded = true;
+    else
+        Py_CLEAR(iterator->future);
+    return step;
+}
+
+PyObject *next(PyObject *self) noexcept {
+    PyObject *out;
+    return send(self, Py_None, &out) == PYGEN_RETURN ? stop_with_value(out) : out;
+}
+
+PyObject *send_method(PyObject *self, PyObject *) noexcept {
+    PyObject *out;
+    if (send(self, Py_None, &out) != PYGEN_RETURN)
+        return out;
+    if (!stop_with_value(out) && !PyErr_Occurred())
+        PyErr_SetNone(PyExc_StopIteration);
+    return nullptr;
+}
+
+PyObject *throw_method(PyObject *self, PyObject *const *arguments, Py_ssize_t count) noexcept {
+    Py_CLEAR(as_iterator(self)->future);
+    if (count < 1 || count > 3)
+        return raise(PyExc_TypeError, "throw() takes an exception");
+    if (PyExceptionInstance_Check(arguments[0]))
+        set_exception(arguments[0]);
+    else if (PyExceptionClass_Check(arguments[0]))
+        PyErr_SetObject(arguments[0], count > 1 && arguments[1] != Py_None ? arguments[1] : nullptr);
+    else
+        raise(PyExc_TypeError, "throw() takes an exception, not %R", arguments[0]);
+    return nullptr;
+}
+
+PyObject *close_method(PyObject *self, PyObject *) noexcept {
+    Py_CLEAR(as_iterator(self)->future);
+    Py_RETURN_NONE;
+}
+
+int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(as_iterator(self)->future);
+    return 0;
+}
+
+int clear(PyObject *self) noexcept {
+    Py_CLEAR(as_iterator(self)->future);
+    return 0;
+}
+
+void dealloc(PyObject *self) noexcept {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyMethodDef methods[] = {
+    {"send", send_method, METH_O, nullptr},
+    {"throw", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(throw_method)), METH_FASTCALL, nullptr},
+    {"close", close_method, METH_NOARGS, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_iter, reinterpret_cast<void *>(PyObject_SelfIter)},
+    // `await` uses the one or the other, depending on Python's version.
+    {Py_tp_iternext, reinterpret_cast<void *>(next)},
+    {Py_am_send, reinterpret_cast<void *>(send)},
+    {Py_tp_methods, methods},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {"aiobridge._core.FutureIterator", sizeof(FutureIterator), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+
+} // namespace
+
+int register_future_iterator(PyObject *module) noexcept {
+    iterator_type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+    return iterator_type ? 0 : -1;
+}
+
+PyObject *make_future_iterator(Future *future) noexcept {
+    auto *iterator = as_iterator(iterator_type->tp_alloc(iterator_type, 0));
+    if (iterator)
+        iterator->future = reinterpret_cast<Future *>(Ref::borrow(reinterpret_cast<PyObject *>(future)).release());
+    return reinterpret_cast<PyObject *>(iterator);
+}
+
+PyObject *stop_with_value(PyObject *value) noexcept {
+    const Ref owned(value);
+    if (value == Py_None)
+        return nullptr;
+    if (PyTuple_Check(value) || PyExceptionInstance_Check(value)) {
+        if (const Ref stop{PyObject_CallOneArg(PyExc_StopIteration, value)})
+            PyErr_SetObject(PyExc_StopIteration, stop.get());
+    } else {
+        PyErr_SetObject(PyExc_StopIteration, value);
+    }
+    return nullptr;
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,31 @@
+// ext/core/hooks.cpp: the user's functions, run on the hook thread
+#include "hooks.h"
+
+#include "runtime.h"
+
+#include <new>
+
+namespace aiobridge::core {
+
+Hook *Hook::create(const aiobridge_hook &hook) noexcept { return new (std::nothrow) Hook(hook); }
+
+void Hook::serve(Node *node) {
+    auto *hook = static_cast<Hook *>(node);
+    if (hook->reason != AIOBRIDGE_OPEN)
+        hook->hook_.run(hook->hook_.context, hook->reason);
+    hook->hook_.destroy(hook->hook_.context);
+    delete hook;
+}
+
+void HookSet::settle(Runtime &runtime, aiobridge_reason reason) noexcept {
+    Batch batch = hooks_.close();
+    while (Node *node = batch.pop())
+        settle_late(runtime, static_cast<Hook *>(node), reason);
+}
+
+void HookSet::settle_late(Runtime &runtime, Hook *hook, aiobridge_reason reason) noexcept {
+    hook->reason = reason;
+    runtime.hooks.post(hook);
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,39 @@
+// ext/core/module.cpp: aiobridge._core, a table of contents
+#include "abi.h"
+#include "drain.h"
+#include "exit.h"
+#include "future.h"
+#include "future_iterator.h"
+#include "next.h"
+#include "runtime.h"
+#include "settings.h"
+#include "stream.h"
+
+#include <aiobridge/version.h>
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+namespace py = pybind11;
+namespace core = aiobridge::core;
+
+PYBIND11_MODULE(_core, m) {
+    const auto must = [](int status) {
+        if (status != 0)
+            throw py::error_already_set();
+    };
+    must(core::init_names());
+    core::Runtime::start();
+    must(core::register_drain(m.ptr()));
+    must(core::register_future(m.ptr()));
+    must(core::register_future_iterator(m.ptr()));
+    must(core::register_next(m.ptr()));
+    must(core::register_stream(m.ptr()));
+    must(core::register_abi(m.ptr()));
+    core::register_settings(m);
+    m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) + "." +
+                            std::to_string(AIOBRIDGE_VERSION_PATCH);
+    py::module_::import("atexit").attr("register")(py::cpp_function(&core::at_exit));
+    py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
+                                                          py::cpp_function(&core::after_fork_in_child));
+}

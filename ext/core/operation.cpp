@@ -1,0 +1,196 @@
+// ext/core/operation.cpp: the native side of one result
+#include "operation.h"
+
+#include "bridge.h"
+#include "future.h"
+#include "runtime.h"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace aiobridge::core {
+
+Operation *Operation::create(const aiobridge_operation_options &options) noexcept {
+    const auto alignment = std::max<std::size_t>(alignof(Operation), options.align);
+    const auto offset = (sizeof(Operation) + alignment - 1) / alignment * alignment;
+    void *memory = ::operator new(offset + options.size, std::align_val_t(alignment), std::nothrow);
+    if (!memory)
+        return nullptr;
+    auto *operation = new (memory) Operation(options);
+    operation->payload_offset_ = static_cast<std::uint32_t>(offset);
+    operation->alignment_ = static_cast<std::uint32_t>(alignment);
+    return operation;
+}
+
+Operation::Operation(const aiobridge_operation_options &options) noexcept
+    : runtime_(Runtime::current()), site_(options.site) {}
+
+Operation::~Operation() {
+    destroy_payload();
+    if (bridge_)
+        bridge_->release();
+}
+
+void *Operation::payload() noexcept { return reinterpret_cast<unsigned char *>(this) + payload_offset_; }
+
+void Operation::destroy_payload() noexcept {
+    const auto *type = std::exchange(type_, nullptr);
+    if (type && !(type->flags & AIOBRIDGE_TYPE_TRIVIAL))
+        type->destroy(payload());
+}
+
+void Operation::release() noexcept {
+    // A child process frees nothing it inherited: other threads of the parent may have been anywhere in it.
+    if (runtime_.forked() || references_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    const auto alignment = std::align_val_t(alignment_);
+    this->~Operation();
+    ::operator delete(static_cast<void *>(this), alignment);
+}
+
+void Operation::retain_promise() noexcept { promises_.fetch_add(1, std::memory_order_relaxed); }
+void Operation::retain_consumer() noexcept { consumers_.fetch_add(1, std::memory_order_relaxed); }
+
+void Operation::release_promise() noexcept {
+    if (promises_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    std::uint32_t word = word_.load(std::memory_order_relaxed);
+    // A completion with no payload: the Future raises BrokenPromiseError. No allocation, since destructors come here.
+    while (reason_of(word) == AIOBRIDGE_OPEN && !runtime_.closed())
+        if (word_.compare_exchange_weak(word, word | AIOBRIDGE_FAILED << reason_shift, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed)) {
+            hooks_.settle(runtime_, AIOBRIDGE_OPEN);
+            become_ready();
+            break;
+        }
+    release();
+}
+
+void Operation::release_consumer() noexcept {
+    if (consumers_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    cancel(AIOBRIDGE_ABANDONED, false);
+    release();
+}
+
+aiobridge_reason Operation::reason() const noexcept {
+    const auto reason = reason_of(word_.load(std::memory_order_acquire));
+    return reason == AIOBRIDGE_OPEN ? runtime_.closed() : reason;
+}
+
+aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) noexcept {
+    if (runtime_.closed())
+        return AIOBRIDGE_CLOSED;
+    const std::uint32_t outcome = type->flags & AIOBRIDGE_TYPE_ERROR ? AIOBRIDGE_FAILED : AIOBRIDGE_FINISHED;
+    std::uint32_t word = word_.load(std::memory_order_relaxed);
+    do {
+        if (const auto reason = reason_of(word)) {
+            if (reason >= AIOBRIDGE_CONSUMER_CLOSED)
+                return AIOBRIDGE_CLOSED;
+            report_misuse();
+            return AIOBRIDGE_ALREADY_SET;
+        }
+        // Acquire: our writes to the payload come after the claim.
+    } while (!word_.compare_exchange_weak(word, word | outcome << reason_shift, std::memory_order_acq_rel,
+                                          std::memory_order_relaxed));
+    if (type->flags & AIOBRIDGE_TYPE_TRIVIAL)
+        std::memcpy(this->payload(), payload, type->size);
+    else
+        type->move(this->payload(), payload);
+    type_ = type;
+    hooks_.settle(runtime_, AIOBRIDGE_OPEN);
+    become_ready();
+    return AIOBRIDGE_ACCEPTED;
+}
+
+bool Operation::cancel(aiobridge_reason reason, bool tell_loop) noexcept {
+    if (runtime_.forked())
+        return false;
+    std::uint32_t word = word_.load(std::memory_order_relaxed);
+    do {
+        if (reason_of(word) != AIOBRIDGE_OPEN)
+            return false;
+    } while (!word_.compare_exchange_weak(word, word | reason << reason_shift, std::memory_order_acq_rel,
+                                          std::memory_order_relaxed));
+    if (tell_loop)
+        become_ready();
+    else
+        word_.fetch_or(ready, std::memory_order_acq_rel);
+    hooks_.settle(runtime_, reason);
+    return true;
+}
+
+void Operation::become_ready() noexcept {
+    // Release: the payload; acquire: the bridge, if it is bound.
+    const auto before = word_.fetch_or(ready, std::memory_order_acq_rel);
+    if (before & bound) {
+        references_.fetch_add(1, std::memory_order_relaxed);
+        if (!bridge_->post(this))
+            discard();
+    }
+    if (before & waited)
+        runtime_.notify_waiters();
+}
+
+bool Operation::bind(Bridge &bridge) noexcept {
+    bridge.retain();
+    bridge_ = &bridge;
+    return !(word_.fetch_or(bound, std::memory_order_acq_rel) & ready);
+}
+
+void Operation::wait(std::chrono::steady_clock::time_point until) {
+    word_.fetch_or(waited, std::memory_order_acq_rel);
+    const auto may_be_done = [this] {
+        const auto word = word_.load(std::memory_order_acquire);
+        return (word & delivered) || (word & (ready | bound)) == ready;
+    };
+    runtime_.wait(may_be_done, until);
+}
+
+void Operation::mark_delivered() noexcept {
+    if (word_.fetch_or(delivered, std::memory_order_acq_rel) & waited)
+        runtime_.notify_waiters();
+}
+
+int Operation::on_cancel(const aiobridge_hook &raw) noexcept {
+    if (runtime_.forked())
+        return -1;
+    try {
+        runtime_.hooks.start();
+    } catch (const std::system_error &) {
+        return -1;
+    }
+    Hook *hook = Hook::create(raw);
+    if (!hook)
+        return -1;
+    if (!hooks_.add(hook)) {
+        const auto why = reason();
+        HookSet::settle_late(runtime_, hook, why >= AIOBRIDGE_CONSUMER_CLOSED ? why : aiobridge_reason{AIOBRIDGE_OPEN});
+    }
+    return 0;
+}
+
+int Operation::deliver(Bridge &) {
+    const int result = future ? future_resolve(future) : 0;
+    release();
+    return result;
+}
+
+void Operation::discard() noexcept { release(); }
+
+void Operation::report_misuse() noexcept {
+    runtime_.figures.misuses.fetch_add(1, std::memory_order_relaxed);
+    try {
+        runtime_.report(std::string("a promise made at ") + (site_.file ? site_.file : "?") + ":" +
+                        std::to_string(site_.line) +
+                        " was fulfilled twice: the first result stands, the second was destroyed");
+    } catch (const std::bad_alloc &) {
+        // It is counted all the same.
+    }
+}
+
+} // namespace aiobridge::core

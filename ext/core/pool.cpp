@@ -1,0 +1,97 @@
+// ext/core/pool.cpp: the native threads that run aiobridge::async calls
+#include "pool.h"
+
+#include "operation.h"
+#include "thread_name.h"
+
+#include <algorithm>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace aiobridge::core {
+
+int Pool::submit(aiobridge_job *job) {
+    std::unique_lock lock(mutex_);
+    if (closed_)
+        return -1;
+    if (size_ == 0)
+        size_ = std::max(1u, std::thread::hardware_concurrency());
+    // An idle thread that was woken still counts as idle until it runs, so compare with what is queued.
+    if (queued_ >= idle_ && started_ < size_) {
+        const unsigned number = started_++;
+        lock.unlock();
+        bool failed = false;
+        try {
+            std::thread([this, number] { run(number); }).detach();
+        } catch (const std::system_error &) {
+            failed = true; // those that run will do, if there are any
+        }
+        lock.lock();
+        if (failed && --started_ == 0)
+            return -1;
+        if (closed_)
+            return -1;
+    }
+    job->next = nullptr;
+    *last_ = job;
+    last_ = &job->next;
+    ++queued_;
+    const bool wake = idle_ > 0;
+    lock.unlock();
+    if (wake)
+        work_.notify_one();
+    return 0;
+}
+
+bool Pool::resize(unsigned size) {
+    const std::lock_guard lock(mutex_);
+    if (started_ != 0)
+        return size_ == size;
+    size_ = size;
+    return true;
+}
+
+unsigned Pool::size() {
+    const std::lock_guard lock(mutex_);
+    return size_;
+}
+
+unsigned Pool::started() {
+    const std::lock_guard lock(mutex_);
+    return started_;
+}
+
+aiobridge_job *Pool::close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    queued_ = 0;
+    last_ = &first_;
+    return std::exchange(first_, nullptr);
+}
+
+void Pool::run(unsigned number) {
+    name_this_thread(("pool-" + std::to_string(number)).c_str());
+    std::unique_lock lock(mutex_);
+    for (;;) {
+        while (!first_) {
+            ++idle_;
+            work_.wait(lock);
+            --idle_;
+        }
+        aiobridge_job *job = first_;
+        first_ = job->next;
+        --queued_;
+        if (!first_)
+            last_ = &first_;
+        lock.unlock();
+        if (Operation::from(job->operation)->is_cancelled())
+            job->drop(job);
+        else
+            job->run(job);
+        lock.lock();
+    }
+}
+
+} // namespace aiobridge::core

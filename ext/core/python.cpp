@@ -1,0 +1,101 @@
+// ext/core/python.cpp: small helpers for the C API of Python
+#include "python.h"
+
+#include <cstdarg>
+
+namespace aiobridge::core {
+
+Names names;
+
+namespace {
+
+PyObject *attribute(const char *module, const char *name) {
+    Ref imported(PyImport_ImportModule(module));
+    return imported ? PyObject_GetAttrString(imported.get(), name) : nullptr;
+}
+
+} // namespace
+
+int init_names() noexcept {
+    const auto intern = [](PyObject *&slot, const char *text) { return (slot = PyUnicode_InternFromString(text)) != nullptr; };
+    const auto import = [](PyObject *&slot, const char *module, const char *name) {
+        return (slot = attribute(module, name)) != nullptr;
+    };
+    PyObject *context = nullptr;
+    if (!intern(names.add_reader, "add_reader") || !intern(names.call_soon, "call_soon") ||
+        !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
+        !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
+        !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
+        // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
+        !import(names.get_running_loop, "asyncio", "_get_running_loop") ||
+        !import(names.current_task, "asyncio", "current_task") || !import(names.task_type, "asyncio", "Task") ||
+        !import(names.cancelled_error, "asyncio", "CancelledError") ||
+        !import(names.invalid_state_error, "asyncio", "InvalidStateError") ||
+        !import(names.bridge_error, "aiobridge._exceptions", "BridgeError") ||
+        !import(names.broken_promise_error, "aiobridge._exceptions", "BrokenPromiseError") ||
+        !import(names.closed_error, "aiobridge._exceptions", "ClosedError"))
+        return -1;
+    Py_XDECREF(context);
+    Ref get_logger(attribute("logging", "getLogger"));
+    names.logger = get_logger ? PyObject_CallFunction(get_logger.get(), "s", "aiobridge") : nullptr;
+    return names.logger ? 0 : -1;
+}
+
+Ref take_exception() noexcept {
+#if PY_VERSION_HEX >= 0x030c0000
+    return Ref(PyErr_GetRaisedException());
+#else
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (value && traceback)
+        PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return Ref(value);
+#endif
+}
+
+bool must_pass(PyObject *exception) noexcept {
+    return PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) ||
+           PyErr_GivenExceptionMatches(exception, PyExc_SystemExit);
+}
+
+Ref target(PyObject *weak_reference) noexcept {
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *object = nullptr;
+    PyWeakref_GetRef(weak_reference, &object);
+    return Ref(object);
+#else
+    PyObject *object = PyWeakref_GetObject(weak_reference);
+    return object == Py_None ? Ref() : Ref::borrow(object);
+#endif
+}
+
+PyObject *raise(PyObject *type, const char *format, ...) noexcept {
+    va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(type, format, arguments);
+    va_end(arguments);
+    return nullptr;
+}
+
+void call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept {
+    const Ref context(Py_BuildValue("{s:s}", "message", message));
+    if (context && (!exception || PyDict_SetItemString(context.get(), "exception", exception) == 0) &&
+        (!future || PyDict_SetItemString(context.get(), "future", future) == 0) &&
+        Ref(PyObject_CallMethodOneArg(loop, names.call_exception_handler, context.get())))
+        return;
+    PyErr_WriteUnraisable(future ? future : loop);
+}
+
+PyObject *running_loop() noexcept {
+    PyObject *loop = PyObject_CallNoArgs(names.get_running_loop);
+    // Borrowed: the thread that runs the loop holds it.
+    Py_XDECREF(loop);
+    if (!loop)
+        PyErr_Clear();
+    return loop == Py_None ? nullptr : loop;
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,81 @@
+// ext/core/python.h: small helpers for the C API of Python, and the names and objects we use all the time
+#pragma once
+
+#include <Python.h>
+
+#include <utility>
+
+namespace aiobridge::core {
+
+/// An owned reference, or null. GIL.
+class Ref {
+public:
+    Ref() noexcept = default;
+    /// Takes over a new reference.
+    explicit Ref(PyObject *owned) noexcept : object_(owned) {}
+    static Ref borrow(PyObject *object) noexcept {
+        Py_XINCREF(object);
+        return Ref(object);
+    }
+    Ref(Ref &&other) noexcept : object_(std::exchange(other.object_, nullptr)) {}
+    Ref &operator=(Ref &&other) noexcept {
+        Ref old(std::exchange(object_, std::exchange(other.object_, nullptr)));
+        return *this;
+    }
+    ~Ref() { Py_XDECREF(object_); }
+    PyObject *get() const noexcept { return object_; }
+    PyObject *release() noexcept { return std::exchange(object_, nullptr); }
+    explicit operator bool() const noexcept { return object_ != nullptr; }
+
+private:
+    PyObject *object_ = nullptr;
+};
+
+/// Keeps the pending error aside while other Python code runs.
+class ErrorAside {
+public:
+    ErrorAside() noexcept { PyErr_Fetch(&type_, &value_, &traceback_); }
+    ~ErrorAside() { PyErr_Restore(type_, value_, traceback_); }
+    ErrorAside(const ErrorAside &) = delete;
+    ErrorAside &operator=(const ErrorAside &) = delete;
+
+private:
+    PyObject *type_, *value_, *traceback_;
+};
+
+/// Takes the pending error as one normalized exception object with its traceback.
+Ref take_exception() noexcept;
+/// Makes this exception object the pending error.
+inline void set_exception(PyObject *exception) noexcept {
+    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception)), exception);
+}
+
+/// True for KeyboardInterrupt and SystemExit, which asyncio lets through to whoever runs the loop.
+bool must_pass(PyObject *exception) noexcept;
+
+/// What a weak reference points to, if it lives: a new reference.
+Ref target(PyObject *weak_reference) noexcept;
+
+/// An aiobridge exception with a formatted message.
+PyObject *raise(PyObject *type, const char *format, ...) noexcept;
+
+/// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception` and `future` may be null.
+/// Leaves no error set.
+void call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept;
+
+/// Interned names and imported objects. Filled at import, never released.
+struct Names {
+    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug;
+    PyObject *context_keyword; // ("context",)
+    PyObject *get_running_loop, *current_task, *task_type;
+    PyObject *cancelled_error, *invalid_state_error;
+    PyObject *bridge_error, *broken_promise_error, *closed_error; // aiobridge's own
+    PyObject *logger;
+};
+extern Names names;
+int init_names() noexcept;
+
+/// The loop that runs in this thread, borrowed; null without an error where none runs.
+PyObject *running_loop() noexcept;
+
+} // namespace aiobridge::core

@@ -1,0 +1,59 @@
+// ext/core/runtime.cpp: what there is once in a process
+#include "runtime.h"
+
+#include "notifier.h"
+#include "python.h"
+
+#include <new>
+#include <utility>
+
+namespace aiobridge::core {
+namespace {
+
+// An error that nobody else can be told.
+class Report final : public Deferred {
+public:
+    explicit Report(std::string message) noexcept : message_("aiobridge: " + std::move(message)) {}
+    void run(PyObject *loop) override {
+        if (loop)
+            call_exception_handler(loop, message_.c_str(), nullptr, nullptr);
+        else if (!Ref(PyObject_CallMethod(names.logger, "error", "ss", "%s", message_.c_str())))
+            PyErr_WriteUnraisable(names.logger);
+    }
+
+private:
+    std::string message_;
+};
+
+} // namespace
+
+Runtime::Runtime()
+    : hooks("hooks", Hook::serve), notifier("notify", notify_loop), interpreter(PyInterpreterState_Get()) {}
+
+void Runtime::start() { current_.store(new Runtime, std::memory_order_release); }
+
+void Runtime::defer(Deferred *work) noexcept { deferred_.post(work); }
+
+void Runtime::run_deferred(PyObject *loop) {
+    Batch batch = deferred_.take();
+    if (batch.empty())
+        return;
+    const ErrorAside error;
+    while (Node *node = batch.pop()) {
+        const std::unique_ptr<Deferred> work(static_cast<Deferred *>(node));
+        work->run(loop);
+    }
+}
+
+void Runtime::report(std::string message) noexcept {
+    if (auto *work = new (std::nothrow) Report(std::move(message)))
+        defer(work);
+}
+
+void Runtime::notify_waiters() noexcept {
+    // Through the lock, or the notice could fall between a waiter's look at the word and its sleep.
+    { const std::lock_guard lock(waiting_); }
+    waiters_.notify_all();
+}
+
+} // namespace aiobridge::core

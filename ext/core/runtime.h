@@ -1,0 +1,91 @@
+// ext/core/runtime.h: what there is once in a process: the gate, our threads, the figures
+#pragma once
+
+#include "gate.h"
+#include "hooks.h"
+#include "pool.h"
+#include "service.h"
+
+#include <aiobridge/c_api.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+struct _is; // PyInterpreterState
+struct _ts; // PyThreadState
+
+namespace aiobridge::core {
+
+/// Work that needs the GIL and comes from a thread that does not have it. Done by the next drain of any loop, by the
+/// next call that makes a bridge, or at exit.
+class Deferred : public Node {
+public:
+    virtual ~Deferred() = default;
+    /// GIL. `loop` is the loop of the drain, borrowed, or null. Leaves no Python error set.
+    virtual void run(_object *loop) = 0;
+};
+
+enum class WakeMode : std::uint8_t { call_soon, fd };
+
+/// Figures for stats(). Relaxed throughout: they are looked at, and order nothing.
+struct Figures {
+    std::atomic<std::uint64_t> wakes{0};        // loops woken
+    std::atomic<std::uint64_t> drains{0};       // drains that found something
+    std::atomic<std::uint64_t> deliveries{0};   // items that drains handed to Python
+    std::atomic<std::uint64_t> fd_fallbacks{0}; // loops that asked for `fd` and have no readers
+    std::atomic<std::uint64_t> misuses{0};      // promises fulfilled twice
+};
+
+/// Made when the module is imported, never destroyed: threads of anyone may hold handles for ever. A child process gets
+/// a new one, and leaves the parent's alone: its locks and lists are as other threads happened to hold them.
+class Runtime {
+public:
+    /// The runtime of this process.
+    static Runtime &current() noexcept { return *current_.load(std::memory_order_acquire); }
+    /// GIL. At import, and in a child process.
+    static void start();
+
+    /// Why nothing is accepted any more; `open` while the runtime runs. Any thread. Every handle's first question, so
+    /// it is one relaxed load: who still sees `open` meets the closed inboxes.
+    aiobridge_reason closed() const noexcept { return closed_.load(std::memory_order_relaxed); }
+    bool forked() const noexcept { return closed() == AIOBRIDGE_FORKED; }
+    void set_closed(aiobridge_reason reason) noexcept { closed_.store(reason, std::memory_order_relaxed); }
+
+    /// Any thread, never blocks.
+    void defer(Deferred *work) noexcept;
+    /// GIL.
+    void run_deferred(_object *loop);
+    /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge".
+    void report(std::string message) noexcept;
+
+    /// For result() on a thread without a loop: a completion that finds a waiter notifies.
+    void notify_waiters() noexcept;
+    template <class Predicate, class Time> void wait(Predicate predicate, Time until) {
+        std::unique_lock lock(waiting_);
+        waiters_.wait_until(lock, until, predicate);
+    }
+
+    Gate gate;
+    Service hooks;
+    Service notifier;
+    Pool pool;
+    Figures figures;
+
+    _is *const interpreter;            // captured at import; not null
+    _ts *notifier_thread = nullptr;    // the notifier's own; touched by that thread alone, inside the gate
+    WakeMode wake_mode = WakeMode::call_soon; // GIL. For loops to come
+
+private:
+    Runtime();
+    static inline std::atomic<Runtime *> current_{nullptr};
+
+    std::atomic<aiobridge_reason> closed_{AIOBRIDGE_OPEN};
+    Inbox deferred_;
+    std::mutex waiting_; // held for the notification and the look at the word, over nobody's code
+    std::condition_variable waiters_;
+};
+
+} // namespace aiobridge::core

@@ -1,0 +1,194 @@
+/* aiobridge/c_api.h: the C ABI of the runtime (aiobridge._core), for headers and for plain C
+ *
+ * The runtime publishes one table of functions in a capsule, as datetime and numpy do. Every extension in
+ * the process, built by whatever tool and compiler, goes through it and so shares one inbox and one wake
+ * for each loop.
+ *
+ * What keeps old modules working with new runtimes:
+ *  - the major number is in the capsule's name; `struct_size` is first in the table and in every struct;
+ *    members are only ever appended, and a slot never changes its meaning;
+ *  - codes are fixed-width integers, and a receiver tolerates codes it does not know;
+ *  - nothing of C++ crosses: no exception, no std:: type, no atomics, no object layout.
+ *
+ * Words used for each entry:
+ *  - "any thread": without the GIL, never blocks, never runs Python, never throws; a GIL held is harmless;
+ *  - "GIL": the calling thread is attached to the interpreter and holds the GIL;
+ *  - after the loop was closed, the interpreter exited or the process forked, every "any thread" entry still
+ *    answers (`closed`), for ever.
+ */
+#ifndef AIOBRIDGE_C_API_H
+#define AIOBRIDGE_C_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AIOBRIDGE_ABI_MAJOR 1
+#define AIOBRIDGE_ABI_MINOR 0
+#define AIOBRIDGE_CAPSULE_ATTRIBUTE "abi_v1"                /* attribute of aiobridge._core */
+#define AIOBRIDGE_CAPSULE_NAME "aiobridge._core.abi_v1"
+
+typedef struct _object aiobridge_pyobject;                  /* PyObject, without Python.h */
+typedef struct aiobridge_operation aiobridge_operation;     /* one result, later */
+typedef struct aiobridge_stream aiobridge_stream;           /* many events, later */
+
+/* The fate of one item, told to its producer. */
+enum {
+    AIOBRIDGE_ACCEPTED = 0,       /* will be delivered, evicted, merged or undelivered: exactly once */
+    AIOBRIDGE_EVICTED_OLDEST = 1, /* accepted; the oldest item made room */
+    AIOBRIDGE_MERGED = 2,         /* accepted; now part of an item that waits */
+    AIOBRIDGE_DROPPED = 3,        /* refused by policy */
+    AIOBRIDGE_FULL = 4,           /* refused: no room */
+    AIOBRIDGE_CLOSED = 5,         /* refused: nobody will ever take it; ask the close reason */
+    AIOBRIDGE_TIMED_OUT = 6,      /* refused: no room within the timeout */
+    AIOBRIDGE_WOULD_DEADLOCK = 7, /* refused: waiting on this thread would wait for itself */
+    AIOBRIDGE_NO_MEMORY = 8,      /* refused */
+    AIOBRIDGE_ALREADY_SET = 9     /* misuse: the promise had a result or an error before */
+};
+typedef uint32_t aiobridge_fate;
+
+/* Why an operation or a stream takes nothing more. */
+enum {
+    AIOBRIDGE_OPEN = 0,
+    AIOBRIDGE_FINISHED = 1,         /* fulfilled, or closed by its writer */
+    AIOBRIDGE_FAILED = 2,           /* failed by its producer */
+    AIOBRIDGE_CONSUMER_CLOSED = 3,  /* aclose(), or `async with` was left */
+    AIOBRIDGE_ABANDONED = 4,        /* the last Python reference was dropped */
+    AIOBRIDGE_CANCELLED = 5,
+    AIOBRIDGE_SCOPE_EXIT = 6,
+    AIOBRIDGE_LOOP_CLOSED = 7,
+    AIOBRIDGE_INTERPRETER_EXIT = 8,
+    AIOBRIDGE_FORKED = 9            /* the handle was inherited by a child process */
+};
+typedef uint32_t aiobridge_reason;
+
+/* What a bounded stream does with an item when it is full. */
+enum {
+    AIOBRIDGE_REFUSE = 0,      /* the item is refused: full */
+    AIOBRIDGE_DROP_OLDEST = 1, /* the oldest item is evicted */
+    AIOBRIDGE_DROP_NEWEST = 2,
+    AIOBRIDGE_BLOCK = 3,
+    AIOBRIDGE_CONFLATE = 4,
+    AIOBRIDGE_ERROR = 5,
+    AIOBRIDGE_UNBOUNDED = 6
+};
+typedef uint32_t aiobridge_overflow;
+
+/* How to handle a payload. Static: it outlives every operation and stream that uses it. All functions are
+ * nothrow and run on any thread. */
+enum { AIOBRIDGE_TYPE_TRIVIAL = 1u, /* move is memcpy, destroy does nothing */
+       AIOBRIDGE_TYPE_ERROR = 2u }; /* completes with an error: converted by `error` of the converter */
+typedef struct aiobridge_type {
+    uint32_t struct_size;
+    uint32_t flags;
+    uint64_t size, align;                     /* bytes */
+    void (*move)(void *to, void *from);       /* constructs at `to`, destroys `from` */
+    void (*destroy)(void *payload);
+    void (*merge)(void *into, void *from);    /* or NULL; leaves `from` to be destroyed */
+} aiobridge_type;
+
+/* How to turn a payload into Python. Static. GIL, on the consumer's thread, outside every lock. `payload` may
+ * be moved from; it is destroyed by the caller. */
+typedef struct aiobridge_converter {
+    uint32_t struct_size;
+    uint32_t flags;
+    aiobridge_pyobject *(*value)(void *payload);   /* a new reference; or NULL with a Python error set */
+    void (*error)(void *payload);                  /* sets a Python error */
+} aiobridge_converter;
+
+/* A function of the user's. `run` and `destroy` are called on the hook thread, one after another, without
+ * the GIL and outside every lock of the runtime: `run` at most once, then `destroy` exactly once. */
+typedef struct aiobridge_hook {
+    uint32_t struct_size;
+    uint32_t flags;
+    void (*run)(void *context, aiobridge_reason reason);
+    void (*destroy)(void *context);
+    void *context;
+} aiobridge_hook;
+
+/* A blocking call for the pool, embedded in the caller's own object. Exactly one of `run` and `drop` is called,
+ * on a pool thread without the GIL (or, at exit, `drop` on another thread); it frees the object. */
+typedef struct aiobridge_job {
+    uint32_t struct_size;
+    uint32_t flags;
+    struct aiobridge_job *next;               /* the runtime's while the job is queued */
+    aiobridge_operation *operation;           /* a cancelled one is dropped instead of run */
+    void (*run)(struct aiobridge_job *job);
+    void (*drop)(struct aiobridge_job *job);
+} aiobridge_job;
+
+/* Where an object was made, for error messages. The strings are static. */
+typedef struct aiobridge_site {
+    const char *file, *function;
+    uint32_t line;
+} aiobridge_site;
+
+typedef struct aiobridge_operation_options {
+    uint32_t struct_size;
+    uint32_t flags;
+    uint64_t size, align;                     /* of the largest payload, value or error */
+    aiobridge_site site;
+} aiobridge_operation_options;
+
+typedef struct aiobridge_stream_options {
+    uint32_t struct_size;
+    aiobridge_overflow overflow;
+    uint64_t capacity;                        /* items, at least 1 */
+    const aiobridge_type *type;
+    aiobridge_site site;
+} aiobridge_stream_options;
+
+typedef struct aiobridge_api {
+    uint32_t struct_size;
+    uint32_t abi_major, abi_minor;
+    const char *version;                      /* of the runtime, "0.1.0" */
+
+    /* Operations: one result, later. A new operation is held by one promise and one consumer (its future). */
+    aiobridge_operation *(*operation_create)(const aiobridge_operation_options *);   /* any thread; NULL: no memory */
+    void (*promise_retain)(aiobridge_operation *);                                   /* any thread */
+    void (*promise_release)(aiobridge_operation *);    /* any thread; the last one unfulfilled breaks the promise */
+    void (*future_retain)(aiobridge_operation *);                                    /* any thread */
+    void (*future_release)(aiobridge_operation *);     /* any thread; the last one abandons the operation */
+    /* Any thread. Moves `payload` in if the fate is `accepted`, else leaves it alone. */
+    aiobridge_fate (*operation_complete)(aiobridge_operation *, const aiobridge_type *, void *payload);
+    void (*operation_cancel)(aiobridge_operation *, aiobridge_reason);               /* any thread */
+    aiobridge_reason (*operation_reason)(const aiobridge_operation *);               /* any thread */
+    /* Any thread. The hook runs once when the operation is cancelled, soon if it has been, never if it was
+     * completed. -1: the hook thread cannot be started or no memory (the hook is then still the caller's). */
+    int32_t (*operation_on_cancel)(aiobridge_operation *, const aiobridge_hook *);
+    /* GIL. The operation's Future: a new reference, the same object each time; NULL with a Python error set. */
+    aiobridge_pyobject *(*operation_future)(aiobridge_operation *, const aiobridge_converter *);
+
+    /* Streams: many events, later. A new stream is held by one writer and one consumer. */
+    int32_t (*stream_create)(const aiobridge_stream_options *, aiobridge_stream **); /* any thread; -1: no memory,
+                                                                    -2: capacity is 0, -3: policy not known here */
+    void (*writer_retain)(aiobridge_stream *);                                       /* any thread */
+    void (*writer_release)(aiobridge_stream *);        /* any thread; the last one closes the stream */
+    void (*consumer_retain)(aiobridge_stream *);                                     /* any thread */
+    void (*consumer_release)(aiobridge_stream *);      /* any thread; the last one abandons the stream */
+    /* Any thread. Moves `item` in if the fate is accepted, evicted_oldest or merged, else leaves it alone. With
+     * evicted_oldest the evicted item was moved to `evicted` (room for one), and is the caller's to destroy. */
+    aiobridge_fate (*stream_push)(aiobridge_stream *, void *item, void *evicted);
+    int32_t (*stream_close)(aiobridge_stream *);       /* any thread; 0 if this call closed it */
+    /* Any thread. As close, and what is buffered is followed by the error, which is moved in if the answer is 0.
+     * The error is at most 16 bytes, aligned to 8. */
+    int32_t (*stream_fail)(aiobridge_stream *, const aiobridge_type *, void *error);
+    aiobridge_reason (*stream_reason)(const aiobridge_stream *);                     /* any thread */
+    int32_t (*stream_on_close)(aiobridge_stream *, const aiobridge_hook *);          /* as operation_on_cancel */
+    /* GIL, on the thread of a running loop. The stream's Stream: a new reference, the same object each time. */
+    aiobridge_pyobject *(*stream_object)(aiobridge_stream *, const aiobridge_converter *);
+
+    /* The pool. Any thread. -1: no worker can be started; the job is then still the caller's. */
+    int32_t (*pool_submit)(aiobridge_job *);
+
+    /* Any thread. An error that has no other owner: copied, and given to a loop's exception handler soon. */
+    void (*report)(const char *message);
+} aiobridge_api;
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,44 @@
+// aiobridge/detail/handle.h: a counted reference to the runtime's object
+#pragma once
+
+#include <aiobridge/detail/runtime.h>
+
+#include <utility>
+
+AIOBRIDGE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Copied, moved and destroyed on any thread, without the GIL. A handle that is not empty exists only after the
+/// table was loaded, so nothing here can throw.
+template <class Raw, void (*aiobridge_api::*Retain)(Raw *), void (*aiobridge_api::*Release)(Raw *)> class handle {
+public:
+    handle() noexcept = default;
+    /// Takes over a reference.
+    explicit handle(Raw *raw) noexcept : raw_(raw) {}
+    handle(const handle &other) noexcept : raw_(other.raw_) {
+        if (raw_)
+            (api().*Retain)(raw_);
+    }
+    handle(handle &&other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+    handle &operator=(handle other) noexcept {
+        std::swap(raw_, other.raw_);
+        return *this;
+    }
+    ~handle() {
+        if (raw_)
+            (api().*Release)(raw_);
+    }
+    Raw *get() const noexcept { return raw_; }
+    explicit operator bool() const noexcept { return raw_ != nullptr; }
+
+private:
+    Raw *raw_ = nullptr;
+};
+
+using promise_handle = handle<aiobridge_operation, &aiobridge_api::promise_retain, &aiobridge_api::promise_release>;
+using future_handle = handle<aiobridge_operation, &aiobridge_api::future_retain, &aiobridge_api::future_release>;
+using writer_handle = handle<aiobridge_stream, &aiobridge_api::writer_retain, &aiobridge_api::writer_release>;
+using consumer_handle = handle<aiobridge_stream, &aiobridge_api::consumer_retain, &aiobridge_api::consumer_release>;
+
+} // namespace detail
+AIOBRIDGE_NAMESPACE_END
