@@ -10,6 +10,8 @@ namespace aiobridge::core {
 template <class T> class Counted {
 public:
     static std::int64_t live() noexcept { return live_.load(std::memory_order_relaxed); }
+    /// In a child process: what was inherited is never freed, and not counted.
+    static void forget() noexcept { live_.store(0, std::memory_order_relaxed); }
     Counted(const Counted &) = delete;
     Counted &operator=(const Counted &) = delete;
 

@@ -2,6 +2,8 @@
 #include "exit.h"
 
 #include "bridge.h"
+#include "channel.h"
+#include "operation.h"
 
 #include <aiobridge/c_api.h>
 
@@ -64,7 +66,7 @@ void at_exit() noexcept {
     Py_END_ALLOW_THREADS
     runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
     Bridge::close_all(AIOBRIDGE_INTERPRETER_EXIT);
-    if (Hook::live() > 0) {
+    if (runtime.hooks.is_started()) {
         Py_BEGIN_ALLOW_THREADS
         drained = drain_hooks(runtime);
         Py_END_ALLOW_THREADS
@@ -83,6 +85,10 @@ void after_fork_in_child() noexcept {
     Runtime &inherited = Runtime::current();
     inherited.set_closed(AIOBRIDGE_FORKED);
     Bridge::forget_all();
+    Counted<Bridge>::forget();
+    Counted<Operation>::forget();
+    Counted<Channel>::forget();
+    Counted<Hook>::forget();
     Runtime::start();
     Runtime::current().wake_mode = inherited.wake_mode;
     Runtime::current().pool.resize(inherited.pool.configured_size());

@@ -33,6 +33,8 @@ public:
         started_.store(true, std::memory_order_release);
     }
 
+    bool is_started() const noexcept { return started_.load(std::memory_order_acquire); }
+
     /// Any thread, never blocks. start() has returned before.
     void post(Node *node) noexcept {
         if (inbox_.post(node) == Posted::wake)

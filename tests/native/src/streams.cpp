@@ -6,6 +6,11 @@
 
 namespace {
 
+/// Converts only if it is even.
+struct Even {
+    std::int64_t number;
+};
+
 template <class T> class Writer {
 public:
     explicit Writer(aiobridge::writer<T> writer) : writer_(std::move(writer)) {}
@@ -84,7 +89,23 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
 
 } // namespace
 
+namespace pybind11::detail {
+template <> struct type_caster<Even> {
+    PYBIND11_TYPE_CASTER(Even, const_name("int"));
+    bool load(handle source, bool) {
+        value.number = source.cast<std::int64_t>();
+        return true;
+    }
+    static handle cast(const Even &even, return_value_policy, handle) {
+        if (even.number % 2)
+            throw value_error(std::to_string(even.number) + " is odd");
+        return int_(even.number).release();
+    }
+};
+} // namespace pybind11::detail
+
 void register_streams(py::module_ &m) {
+    bind_stream<Even>(m, "make_even_stream", "EvenWriter");
     bind_stream<std::int64_t>(m, "make_stream", "Writer");
     bind_stream<Tracked>(m, "make_tracked_stream", "TrackedWriter");
 

@@ -1,0 +1,119 @@
+"""The loops and wakers that every async test runs over, and the native test module."""
+
+import asyncio
+import functools
+import gc
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiobridge
+
+try:
+    import uvloop
+except ImportError:  # Windows
+    uvloop = None
+
+TESTS = Path(__file__).parent
+NATIVE_OBJECTS = ("loops", "operations", "streams", "hooks")
+
+
+def build_native(config: pytest.Config) -> Path:
+    """Build tests/native as a downstream user would, against the installed package; once for each state of both."""
+    sanitize = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "")
+    project, headers = TESTS / "native", Path(aiobridge.get_include())
+    state = hashlib.sha256(f"{sys.version} {sys.executable} {sanitize}".encode())
+    for file in sorted([*project.rglob("*.*"), *headers.rglob("*.h")]):
+        state.update(file.read_bytes())
+    target = config.cache.mkdir(f"native-{state.hexdigest()[:16]}")
+    if not (target / "built").exists():
+        command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--upgrade"]
+        command += ["--quiet", "--disable-pip-version-check", "--target", str(target), str(project)]
+        if sanitize:
+            command += ["-C", f"cmake.define.SANITIZE={sanitize}", "-C", "install.strip=false"]
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        if done.returncode != 0:
+            raise pytest.UsageError(f"tests/native does not build:\n{done.stdout}\n{done.stderr}")
+        (target / "built").touch()
+    return target
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sys.path.insert(0, str(build_native(config)))
+
+
+def make_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], wakeup: str) -> asyncio.AbstractEventLoop:
+    loop = new_loop()
+    # The first thing that the loop runs.
+    loop.call_soon(functools.partial(aiobridge.configure, wakeup=wakeup))
+    return loop
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
+    loops = {"asyncio": asyncio.new_event_loop}
+    if uvloop is not None:
+        loops["uvloop"] = uvloop.new_event_loop
+    return {
+        f"{name}-{wakeup}": functools.partial(make_loop, new_loop, wakeup)
+        for name, new_loop in loops.items()
+        for wakeup in ("call_soon", "fd")
+    }
+
+
+@pytest.fixture(params=["call_soon", "fd"])
+def wakeup(request: pytest.FixtureRequest) -> str:
+    """For tests that make their own loop or process."""
+    return request.param
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def new_loop(request: pytest.FixtureRequest, wakeup: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    """Make a loop, of each kind with each waker, for tests that make their own."""
+    if request.param == "uvloop":
+        if uvloop is None:
+            pytest.skip("uvloop is not installed")
+        return functools.partial(make_loop, uvloop.new_event_loop, wakeup)
+    return functools.partial(make_loop, asyncio.new_event_loop, wakeup)
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a script in a process of its own, which can import the native test module."""
+
+    def run(script: str, *, wakeup: str = "", timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": sys.path[0], "AIOBRIDGE_WAKEUP": wakeup}
+        return subprocess.run(
+            [sys.executable, "-P", "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            env=environment,
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+def live_native_objects() -> dict[str, int]:
+    stats = aiobridge.stats()
+    return {name: count for name in NATIVE_OBJECTS if (count := getattr(stats, name))}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run if native objects are left: then something leaks."""
+    deadline = time.monotonic() + 10
+    while (left := live_native_objects()) and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.05)  # native threads are still letting go
+    if left:
+        print(f"\nnative objects are left at the end: {left}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
