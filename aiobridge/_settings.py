@@ -57,3 +57,8 @@ class Stats:
 def stats() -> Stats:
     """Return the figures of this process."""
     return Stats(**_core.stats())
+
+
+# Reprs and tracebacks show where users find them.
+for _public in (Stats, configure, stats):
+    _public.__module__ = "aiobridge"

@@ -36,19 +36,21 @@ const aiobridge_api table = {
     .promise_release = [](aiobridge_operation *raw) { Operation::from(raw)->release_promise(); },
     .future_retain = [](aiobridge_operation *raw) { Operation::from(raw)->retain_consumer(); },
     .future_release = [](aiobridge_operation *raw) { Operation::from(raw)->release_consumer(); },
-    .operation_complete = [](aiobridge_operation *raw, const aiobridge_type *type, void *payload) {
-        return Operation::from(raw)->complete(type, payload);
-    },
-    .operation_cancel = [](aiobridge_operation *raw, aiobridge_reason reason) { Operation::from(raw)->cancel(reason, true); },
-    .operation_reason = [](const aiobridge_operation *raw) {
-        return Operation::from(const_cast<aiobridge_operation *>(raw))->reason();
-    },
+    .operation_complete = [](aiobridge_operation *raw, const aiobridge_type *type,
+                             void *payload) { return Operation::from(raw)->complete(type, payload); },
+    .operation_cancel = [](aiobridge_operation *raw,
+                           aiobridge_reason reason) { Operation::from(raw)->cancel(reason, true); },
+    .operation_reason =
+        [](const aiobridge_operation *raw) {
+            return Operation::from(const_cast<aiobridge_operation *>(raw))->reason();
+        },
     .operation_on_cancel = [](aiobridge_operation *raw, const aiobridge_hook *hook) -> std::int32_t {
         return Operation::from(raw)->on_cancel(*hook);
     },
-    .operation_future = [](aiobridge_operation *raw, const aiobridge_converter *converter) {
-        return operation_future(*Operation::from(raw), converter);
-    },
+    .operation_future =
+        [](aiobridge_operation *raw, const aiobridge_converter *converter) {
+            return operation_future(*Operation::from(raw), converter);
+        },
 
     .stream_create = [](const aiobridge_stream_options *options, aiobridge_stream **created) -> std::int32_t {
         Channel *channel = nullptr;
@@ -60,32 +62,32 @@ const aiobridge_api table = {
     .writer_release = [](aiobridge_stream *raw) { Channel::from(raw)->release_writer(); },
     .consumer_retain = [](aiobridge_stream *raw) { Channel::from(raw)->retain_consumer(); },
     .consumer_release = [](aiobridge_stream *raw) { Channel::from(raw)->release_consumer(); },
-    .stream_push = [](aiobridge_stream *raw, void *item, void *evicted) { return Channel::from(raw)->push(item, evicted); },
+    .stream_push = [](aiobridge_stream *raw, void *item,
+                      void *evicted) { return Channel::from(raw)->push(item, evicted); },
     .stream_close = [](aiobridge_stream *raw) -> std::int32_t {
         return Channel::from(raw)->close(AIOBRIDGE_FINISHED) ? 0 : -1;
     },
     .stream_fail = [](aiobridge_stream *raw, const aiobridge_type *type, void *error) -> std::int32_t {
         return Channel::from(raw)->fail(type, error) ? 0 : -1;
     },
-    .stream_reason = [](const aiobridge_stream *raw) {
-        return Channel::from(const_cast<aiobridge_stream *>(raw))->reason();
-    },
+    .stream_reason =
+        [](const aiobridge_stream *raw) { return Channel::from(const_cast<aiobridge_stream *>(raw))->reason(); },
     .stream_on_close = [](aiobridge_stream *raw, const aiobridge_hook *hook) -> std::int32_t {
         return Channel::from(raw)->on_close(*hook);
     },
-    .stream_object = [](aiobridge_stream *raw, const aiobridge_converter *converter) {
-        return stream_object(*Channel::from(raw), converter);
-    },
+    .stream_object = [](aiobridge_stream *raw,
+                        const aiobridge_converter *converter) { return stream_object(*Channel::from(raw), converter); },
 
     .pool_submit = [](aiobridge_job *job) -> std::int32_t { return Runtime::current().pool.submit(job); },
 
-    .report = [](const char *message) {
-        try {
-            Runtime::current().report(message);
-        } catch (const std::bad_alloc &) {
-            // No memory even for the words.
-        }
-    },
+    .report =
+        [](const char *message) {
+            try {
+                Runtime::current().report(message);
+            } catch (const std::bad_alloc &) {
+                // No memory even for the words.
+            }
+        },
 };
 
 } // namespace

@@ -18,18 +18,19 @@ std::unordered_map<PyObject *, Bridge *> *bridges = new std::unordered_map<PyObj
 // A reference that must not be dropped where we are.
 class DropLater final : public Deferred {
 public:
-    explicit DropLater(Ref object) noexcept : object_(std::move(object)) {}
-    void run(PyObject *) override { object_ = Ref(); }
-
-private:
-    Ref object_;
+    void run(PyObject *) override { object = Ref(); }
+    Ref object;
 };
 
 // Leaks the object when there is no memory for the note: that is better than running foreign code on this thread.
 void drop_later(Runtime &runtime, Ref object) noexcept {
-    if (auto *work = new (std::nothrow) DropLater(Ref::borrow(object.get())))
-        runtime.defer(work);
-    object.release();
+    auto *work = new (std::nothrow) DropLater;
+    if (!work) {
+        object.release();
+        return;
+    }
+    work->object = std::move(object);
+    runtime.defer(work);
 }
 
 // asyncio's Handle takes part in garbage collection, so calling the loop can start one, and with it foreign finalizers
@@ -109,7 +110,8 @@ Bridge *Bridge::of_running_loop() {
 Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
     Runtime &runtime = Runtime::current();
     if (runtime.closed()) {
-        raise(names.closed_error, "aiobridge: %R cannot use native results any more, because the interpreter exits", loop);
+        raise(names.closed_error, "aiobridge: %R cannot use native results any more, because the interpreter exits",
+              loop);
         return nullptr;
     }
     Ref reference(PyWeakref_NewRef(loop, nullptr));
@@ -167,7 +169,8 @@ int Bridge::watch(PyObject *loop, WakeMode wanted) {
         waker_ = std::make_unique<SignalWaker>(signal);
         return 0;
     }
-    waker_ = std::make_unique<NotifierWaker>(runtime.notifier, this, [](void *owner) { static_cast<Bridge *>(owner)->retain(); });
+    waker_ = std::make_unique<NotifierWaker>(runtime.notifier, this,
+                                             [](void *owner) { static_cast<Bridge *>(owner)->retain(); });
     try {
         runtime.notifier.start();
     } catch (const std::system_error &error) {

@@ -27,8 +27,8 @@ struct Member {
 
 /// Made on the loop's thread. Producers hold it by references, long after the loop is gone: then it answers `refused`.
 ///
-/// Who holds what: the loop holds the drain (as reader, as handle), the drain holds the bridge, the bridge holds the loop
-/// weakly. Nothing of ours keeps a loop alive; and the end of the drain is how we learn that the loop was closed.
+/// Who holds what: the loop holds the drain (as reader, as handle), the drain holds the bridge, the bridge holds the
+/// loop weakly. Nothing of ours keeps a loop alive; and the end of the drain is how we learn that the loop was closed.
 class Bridge final : Counted<Bridge> {
 public:
     using Counted<Bridge>::live;
@@ -85,13 +85,13 @@ private:
     int watch(PyObject *loop, WakeMode wanted);
 
     std::atomic<std::uint32_t> references_{1};
-    PyObject *const loop_key_;   // for comparison only
-    PyObject *loop_reference_;   // a weak reference
-    Ref own_drain_;              // where the loop has no readers, nobody else holds it
+    PyObject *const loop_key_; // for comparison only
+    PyObject *loop_reference_; // a weak reference
+    Ref own_drain_;            // where the loop has no readers, nobody else holds it
     std::unique_ptr<Waker> waker_;
     WakeMode mode_ = WakeMode::call_soon;
-    unsigned long thread_ = 0;   // that ran the loop when last asked
-    Member members_;             // the ring's head
+    unsigned long thread_ = 0; // that ran the loop when last asked
+    Member members_;           // the ring's head
 };
 
 } // namespace aiobridge::core

@@ -176,12 +176,13 @@ void Channel::leave(aiobridge_reason reason) noexcept {
     close(reason);
     if (runtime_.forked() || ring_.put_count() == ring_.taken_count())
         return;
-    // What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a finalizer.
-    // Without a hook thread it stays until the last handle is gone.
+    // What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a
+    // finalizer. Without a hook thread it stays until the last handle is gone.
     references_.fetch_add(1, std::memory_order_relaxed);
-    const aiobridge_hook discard_buffered{sizeof(aiobridge_hook), 0,
-                                          [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->ring_.discard(); },
-                                          [](void *channel) { static_cast<Channel *>(channel)->release(); }, this};
+    const aiobridge_hook discard_buffered{
+        sizeof(aiobridge_hook), 0,
+        [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->ring_.discard(); },
+        [](void *channel) { static_cast<Channel *>(channel)->release(); }, this};
     Hook *hook = nullptr;
     try {
         runtime_.hooks.start();

@@ -80,8 +80,8 @@ private:
     //   quiet   it is awake, or has not come yet: it will look at the ring before it sleeps
     //   parked  it sleeps: the next event, or the end, wakes it
     //   queued  the wake is in the loop's inbox: this node is in use, and nothing is to be done
-    // Seq_cst where an event and a park may cross (see Ring::put); the node is posted by the one exchange from parked to
-    // queued, and free again when the drain stores quiet.
+    // Seq_cst where an event and a park may cross (see Ring::put); the node is posted by the one exchange from parked
+    // to queued, and free again when the drain stores quiet.
     enum class Consumer : std::uint32_t { quiet, parked, queued };
 
     Runtime &runtime_;

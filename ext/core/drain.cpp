@@ -17,8 +17,7 @@ constexpr int items_between_clock_reads = 16;
 constexpr std::chrono::microseconds time_budget{2000};
 
 struct Drain {
-    PyObject_HEAD
-    vectorcallfunc vectorcall;
+    PyObject_HEAD vectorcallfunc vectorcall;
     Bridge *bridge; // owned
 };
 
@@ -70,15 +69,15 @@ int deliver_batch(Bridge &bridge, PyObject *loop, Ref &interrupt) {
         if (!node)
             return 0;
         // Before the last item the inbox goes to rest. If it cannot, more has come, for the next turn.
-        if (!bridge.scheduled && (!bridge.batch.empty() || !bridge.inbox.rest()) && !schedule(bridge, loop, interrupt)) {
+        if (!bridge.scheduled && (!bridge.batch.empty() || !bridge.inbox.rest()) &&
+            !schedule(bridge, loop, interrupt)) {
             static_cast<Item *>(node)->discard();
             return 0;
         }
         bridge.runtime.figures.deliveries.fetch_add(1, std::memory_order_relaxed);
         if (static_cast<Item *>(node)->deliver(bridge) != 0)
             return -1;
-        if (count >= item_budget ||
-            (count % items_between_clock_reads == 0 && Clock::now() - started >= time_budget))
+        if (count >= item_budget || (count % items_between_clock_reads == 0 && Clock::now() - started >= time_budget))
             return 0; // if anything is left, a call is scheduled
     }
 }

@@ -33,7 +33,8 @@ bool drain_hooks(Runtime &runtime) {
     auto barrier = std::make_shared<Barrier>();
     const aiobridge_hook raw{sizeof(aiobridge_hook), 0, [](void *, aiobridge_reason) {},
                              [](void *context) {
-                                 const std::unique_ptr<std::shared_ptr<Barrier>> held(static_cast<std::shared_ptr<Barrier> *>(context));
+                                 const std::unique_ptr<std::shared_ptr<Barrier>> held(
+                                     static_cast<std::shared_ptr<Barrier> *>(context));
                                  const std::lock_guard lock((*held)->mutex);
                                  (*held)->passed = true;
                                  (*held)->changed.notify_all();
@@ -56,19 +57,16 @@ void at_exit() noexcept {
     runtime.gate.close();
     bool left = true, drained = true;
     aiobridge_job *calls = runtime.pool.close();
-    Py_BEGIN_ALLOW_THREADS
-    left = runtime.gate.wait_until_empty(patience);
+    Py_BEGIN_ALLOW_THREADS left = runtime.gate.wait_until_empty(patience);
     while (calls) {
         aiobridge_job *call = calls;
         calls = call->next;
         call->drop(call);
     }
-    Py_END_ALLOW_THREADS
-    runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
+    Py_END_ALLOW_THREADS runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
     Bridge::close_all(AIOBRIDGE_INTERPRETER_EXIT);
     if (runtime.hooks.is_started()) {
-        Py_BEGIN_ALLOW_THREADS
-        drained = drain_hooks(runtime);
+        Py_BEGIN_ALLOW_THREADS drained = drain_hooks(runtime);
         Py_END_ALLOW_THREADS
     }
     runtime.run_deferred(nullptr);

@@ -111,10 +111,11 @@ int bind(Future *future) noexcept {
 }
 
 PyObject *no_loop(Future *future) noexcept {
-    return raise(PyExc_RuntimeError,
-                 "%R belongs to no loop yet, and no loop runs in this thread; await it in a coroutine, or call result() "
-                 "on a thread without a loop",
-                 as_object(future));
+    return raise(
+        PyExc_RuntimeError,
+        "%R belongs to no loop yet, and no loop runs in this thread; await it in a coroutine, or call result() "
+        "on a thread without a loop",
+        as_object(future));
 }
 
 PyObject *cancelled_error(Future *future) noexcept {
@@ -169,11 +170,13 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
             return -1;
         }
         if (seconds < 1e9)
-            deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(std::max(seconds, 0.0)));
+            deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                          std::chrono::duration<double>(std::max(seconds, 0.0)));
     }
     while (future->state == FutureState::pending && future->operation) {
         if (future->operation->runtime().forked()) {
-            raise(names.closed_error, "%R was made before this process was forked; make it again here", as_object(future));
+            raise(names.closed_error, "%R was made before this process was forked; make it again here",
+                  as_object(future));
             return -1;
         }
         if (future->bridge ? future->bridge->runs_here() : running_loop() != nullptr)
@@ -187,11 +190,8 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
         }
         // In slices, because a signal does not end a wait on a condition variable.
         const auto slice = std::min(deadline, now + std::chrono::milliseconds(50));
-        Py_BEGIN_ALLOW_THREADS
-        future->operation->wait(slice);
-        Py_END_ALLOW_THREADS
-        if (PyErr_CheckSignals() != 0)
-            return -1;
+        Py_BEGIN_ALLOW_THREADS future->operation->wait(slice);
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() != 0) return -1;
     }
     return 0;
 }
@@ -202,7 +202,8 @@ PyObject *result(PyObject *self, PyObject *const *arguments, Py_ssize_t count, P
     Future *future = as_future(self);
     PyObject *timeout = nullptr;
     const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-    if (count + named > 1 || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "timeout") != 0))
+    if (count + named > 1 ||
+        (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "timeout") != 0))
         return raise(PyExc_TypeError, "result() takes one argument, timeout");
     if (count + named == 1)
         timeout = arguments[0];
@@ -254,7 +255,8 @@ PyObject *get_loop(PyObject *self, PyObject *) noexcept {
 PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) noexcept {
     Future *future = as_future(self);
     const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-    if (count != 1 || named > 1 || (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "context") != 0))
+    if (count != 1 || named > 1 ||
+        (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(keywords, 0), "context") != 0))
         return raise(PyExc_TypeError, "add_done_callback() takes one function and, by name, a context");
     if (bind(future) != 0)
         return nullptr;
@@ -279,7 +281,8 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
             return nullptr;
     }
     if (!future->held) {
-        // Or a task that waits for us, and that nobody else holds, would be collected with us while the native side works.
+        // Or a task that waits for us, and that nobody else holds, would be collected with us while the native side
+        // works.
         future->held = true;
         Py_INCREF(self);
     }
@@ -422,22 +425,28 @@ void dealloc(PyObject *self) noexcept {
     Py_DECREF(type);
 }
 
-template <class F> PyCFunction as_method(F function) noexcept { return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function)); }
+template <class F> PyCFunction as_method(F function) noexcept {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
 
 PyMethodDef methods[] = {
     {"result", as_method(result), METH_FASTCALL | METH_KEYWORDS,
-     "result(timeout=None)\n--\n\nThe result; raises the operation's exception, or CancelledError if it was cancelled.\n\n"
-     "On the loop's own thread it does not wait: InvalidStateError while pending. On any other thread it waits, without\n"
+     "result(timeout=None)\n--\n\nThe result; raises the operation's exception, or CancelledError if it was "
+     "cancelled.\n\n"
+     "On the loop's own thread it does not wait: InvalidStateError while pending. On any other thread it waits, "
+     "without\n"
      "the GIL and interruptible by Ctrl-C, for at most `timeout` seconds: then TimeoutError."},
     {"exception", exception, METH_NOARGS, "exception()\n--\n\nThe exception, or None if there is a result."},
     {"done", done, METH_NOARGS, "done()\n--\n\nTrue if there is a result or an exception, or if it was cancelled."},
     {"cancelled", cancelled, METH_NOARGS, "cancelled()\n--\n\nTrue if it was cancelled."},
     {"cancel", as_method(cancel), METH_VARARGS | METH_KEYWORDS,
-     "cancel(msg=None)\n--\n\nCancels the operation: awaiting raises CancelledError at once, and the native side is told through its\n"
+     "cancel(msg=None)\n--\n\nCancels the operation: awaiting raises CancelledError at once, and the native side is "
+     "told through its\n"
      "on_cancel hook or stop token. False if it was done already. Loop thread."},
     {"get_loop", get_loop, METH_NOARGS, "get_loop()\n--\n\nThe loop that the future belongs to."},
     {"add_done_callback", as_method(add_done_callback), METH_FASTCALL | METH_KEYWORDS,
-     "add_done_callback(fn, /, *, context=None)\n--\n\nHas the loop call fn(future) when the future is done. Loop thread."},
+     "add_done_callback(fn, /, *, context=None)\n--\n\nHas the loop call fn(future) when the future is done. Loop "
+     "thread."},
     {"remove_done_callback", remove_done_callback, METH_O,
      "remove_done_callback(fn, /)\n--\n\nRemoves every instance of fn; returns how many there were. Loop thread."},
     {"_make_cancelled_error", make_cancelled_error, METH_NOARGS, nullptr},
@@ -457,10 +466,11 @@ PyMemberDef members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-PyDoc_STRVAR(documentation, "The result of a native operation, later.\n\n"
-                            "An asyncio future: await it, or give it to gather, wait, wait_for, shield, TaskGroup, timeout.\n"
-                            "Made by native functions; it belongs to the loop that runs then, else to the first that awaits\n"
-                            "it. Dropping the last reference to one that nobody awaits cancels the operation.");
+PyDoc_STRVAR(documentation,
+             "The result of a native operation, later.\n\n"
+             "An asyncio future: await it, or give it to gather, wait, wait_for, shield, TaskGroup, timeout.\n"
+             "Made by native functions; it belongs to the loop that runs then, else to the first that awaits\n"
+             "it. Dropping the last reference to one that nobody awaits cancels the operation.");
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(documentation)},
@@ -484,7 +494,8 @@ PyType_Spec spec = {"aiobridge.Future", sizeof(Future), 0,
 
 int register_future(PyObject *module) noexcept {
     future_type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
-    return future_type && PyModule_AddObjectRef(module, "Future", reinterpret_cast<PyObject *>(future_type)) == 0 ? 0 : -1;
+    return future_type && PyModule_AddObjectRef(module, "Future", reinterpret_cast<PyObject *>(future_type)) == 0 ? 0
+                                                                                                                  : -1;
 }
 
 PyObject *operation_future(Operation &operation, const aiobridge_converter *converter) noexcept {

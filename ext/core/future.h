@@ -15,20 +15,19 @@ enum class FutureState : unsigned char { pending, cancelled, finished };
 /// One result. Either the Python side of an operation, or (with no operation) what a task waits on for a stream.
 /// A member of its bridge while it is pending.
 struct Future {
-    PyObject_HEAD
-    Operation *operation;                     // its consumer's end; null for a stream's wait
+    PyObject_HEAD Operation *operation; // its consumer's end; null for a stream's wait
     const aiobridge_converter *converter;
-    Bridge *bridge;                           // owned; null: made where no loop runs, and not awaited yet
+    Bridge *bridge; // owned; null: made where no loop runs, and not awaited yet
     Member member;
-    PyObject *callback, *context;             // the first callback is kept inline: nearly always there is one
-    PyObject *more_callbacks;                 // list of (callback, context), or null
+    PyObject *callback, *context; // the first callback is kept inline: nearly always there is one
+    PyObject *more_callbacks;     // list of (callback, context), or null
     PyObject *result, *exception, *cancel_message;
     PyObject *weak_references;
     FutureState state;
-    bool blocking;                            // asyncio's handshake: the future was just yielded to a task
-    bool held;                                // we hold a reference to ourselves, from the first callback on
-    bool never_retrieved;                     // an error that nobody has looked at
-    bool callbacks_by_loop;                   // a callback went through call_soon: later ones must not overtake it
+    bool blocking;          // asyncio's handshake: the future was just yielded to a task
+    bool held;              // we hold a reference to ourselves, from the first callback on
+    bool never_retrieved;   // an error that nobody has looked at
+    bool callbacks_by_loop; // a callback went through call_soon: later ones must not overtake it
 };
 
 int register_future(PyObject *module) noexcept;
@@ -41,8 +40,8 @@ Future *make_wait(Bridge &) noexcept;
 /// GIL. A finished future with this result (stolen; null: with the pending error raised instead).
 PyObject *make_finished(PyObject *result) noexcept;
 
-/// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. -1: an error that must
-/// pass, after everything is in order.
+/// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. -1: an error that
+/// must pass, after everything is in order.
 int future_resolve(Future *) noexcept;
 /// GIL, loop thread. Finishes a wait. As above.
 int future_finish_wait(Future *) noexcept;

@@ -5,8 +5,7 @@ namespace aiobridge::core {
 namespace {
 
 struct FutureIterator {
-    PyObject_HEAD
-    Future *future; // owned; null at the end
+    PyObject_HEAD Future *future; // owned; null at the end
     bool yielded;
 };
 

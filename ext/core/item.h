@@ -7,8 +7,8 @@ namespace aiobridge::core {
 
 class Bridge;
 
-/// Posted to a loop's inbox with a reference of its own, which deliver() or discard() gives back: exactly one of the two
-/// is called for each post.
+/// Posted to a loop's inbox with a reference of its own, which deliver() or discard() gives back: exactly one of the
+/// two is called for each post.
 class Item : public Node {
 public:
     /// Loop thread, GIL. Errors go to the item's owner; -1 with a Python error set only for KeyboardInterrupt and

@@ -17,7 +17,7 @@
 namespace py = pybind11;
 namespace core = aiobridge::core;
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core_contents, m) {
     const auto must = [](int status) {
         if (status != 0)
             throw py::error_already_set();
@@ -31,9 +31,19 @@ PYBIND11_MODULE(_core, m) {
     must(core::register_stream(m.ptr()));
     must(core::register_abi(m.ptr()));
     core::register_settings(m);
-    m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) + "." +
-                            std::to_string(AIOBRIDGE_VERSION_PATCH);
+    m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +
+                            "." + std::to_string(AIOBRIDGE_VERSION_PATCH);
     py::module_::import("atexit").attr("register")(py::cpp_function(&core::at_exit));
     py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") =
-                                                          py::cpp_function(&core::after_fork_in_child));
+                                                           py::cpp_function(&core::after_fork_in_child));
+}
+
+// Python 3.12 and later refuse by themselves what does not declare that it supports subinterpreters; before, pybind11's
+// own initialisation would wait for ever for the GIL that its thread holds. So the question comes first.
+extern "C" PYBIND11_EXPORT PyObject *PyInit__core() {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
+        PyErr_SetString(PyExc_ImportError, "aiobridge works in the main interpreter only; import it there");
+        return nullptr;
+    }
+    return PyInit__core_contents();
 }

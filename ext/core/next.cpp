@@ -27,7 +27,8 @@ PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
     Next *next = as_next(self);
     if (!next->stream) {
         *out = nullptr;
-        raise(PyExc_RuntimeError, "an __anext__() of aiobridge.Stream was awaited twice; call it again for the next event");
+        raise(PyExc_RuntimeError,
+              "an __anext__() of aiobridge.Stream was awaited twice; call it again for the next event");
         return PYGEN_ERROR;
     }
     const PySendResult step = stream_step(next->stream, next, out);

@@ -10,8 +10,8 @@ void notify_loop(Node *node) {
     Runtime &runtime = bridge->runtime;
     // Inside the gate the interpreter cannot go away: exit waits for us.
     if (runtime.gate.enter()) {
-        // One thread state for the thread's whole life: a new one for each call costs up to 20 times as much. It is never
-        // deleted; at exit Python frees those that are left.
+        // One thread state for the thread's whole life: a new one for each call costs up to 20 times as much. It is
+        // never deleted; at exit Python frees those that are left.
         if (!runtime.notifier_thread)
             runtime.notifier_thread = PyThreadState_New(runtime.interpreter);
         PyEval_RestoreThread(runtime.notifier_thread);

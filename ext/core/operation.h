@@ -21,7 +21,8 @@ struct Future;
 
 /// Made on any thread; completed once, on any thread; read by the Future that owns its consumer's end.
 ///
-/// One atomic word holds the whole state, so that "first completion wins" and "bound or resolved" are each one exchange:
+/// One atomic word holds the whole state, so that "first completion wins" and "bound or resolved" are each one
+/// exchange:
 ///   bits 8–15  the reason: `open` while a completion would be accepted, then for ever the first of finished (a value),
 ///              failed (an error or a broken promise) and the reasons for which consumers cancel
 ///   ready      the payload is written (or there will be none)
@@ -70,8 +71,8 @@ public:
     int deliver(Bridge &) override;
     void discard() noexcept override;
 
-    Future *future = nullptr;  // GIL. Borrowed: cleared by the Future's end
-    bool had_future = false;   // GIL
+    Future *future = nullptr; // GIL. Borrowed: cleared by the Future's end
+    bool had_future = false;  // GIL
 
 private:
     explicit Operation(const aiobridge_operation_options &) noexcept;

@@ -17,7 +17,9 @@ PyObject *attribute(const char *module, const char *name) {
 } // namespace
 
 int init_names() noexcept {
-    const auto intern = [](PyObject *&slot, const char *text) { return (slot = PyUnicode_InternFromString(text)) != nullptr; };
+    const auto intern = [](PyObject *&slot, const char *text) {
+        return (slot = PyUnicode_InternFromString(text)) != nullptr;
+    };
     const auto import = [](PyObject *&slot, const char *module, const char *name) {
         return (slot = attribute(module, name)) != nullptr;
     };

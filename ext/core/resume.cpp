@@ -4,9 +4,9 @@
 namespace aiobridge::core {
 namespace {
 
-// asyncio wakes a task by calling a builtin method bound to it. Called straight from the drain it costs a fifth of what a
-// Handle and another turn of the loop cost, and leaves no gap in which a cancel could take the result away from a task
-// that already has it. The shape is not documented: what does not have it goes through the loop, as in asyncio.
+// asyncio wakes a task by calling a builtin method bound to it. Called straight from the drain it costs a fifth of what
+// a Handle and another turn of the loop cost, and leaves no gap in which a cancel could take the result away from a
+// task that already has it. The shape is not documented: what does not have it goes through the loop, as in asyncio.
 bool is_task_wakeup(PyObject *callback) noexcept {
     if (!PyCFunction_CheckExact(callback))
         return false;
@@ -34,7 +34,8 @@ Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
     }
     // A task keeps its coroutine's errors to itself; this is one of the task's own.
     if (const Ref loop = future->bridge->loop())
-        call_exception_handler(loop.get(), "a task could not be resumed", error.get(), reinterpret_cast<PyObject *>(future));
+        call_exception_handler(loop.get(), "a task could not be resumed", error.get(),
+                               reinterpret_cast<PyObject *>(future));
     return Resumed::yes;
 }
 
@@ -46,8 +47,7 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
         return 0; // the loop is gone, and with it everything that waited
     PyObject *arguments[] = {loop.get(), callback, reinterpret_cast<PyObject *>(future), context};
     const auto schedule = [&] {
-        return static_cast<bool>(
-            Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 3, names.context_keyword)));
+        return static_cast<bool>(Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 3, names.context_keyword)));
     };
     if (schedule())
         return 0;

@@ -12,15 +12,15 @@
 
 namespace aiobridge::core {
 
-/// Slots in a circle, each with a word that says whose turn it is (after Dmitry Vyukov's bounded queue). Positions count
-/// up for ever; position p uses slot p mod n, for the (p div n)-th time, which is its turn t:
+/// Slots in a circle, each with a word that says whose turn it is (after Dmitry Vyukov's bounded queue). Positions
+/// count up for ever; position p uses slot p mod n, for the (p div n)-th time, which is its turn t:
 ///   word = 2t      empty, for the one who claims position p by moving `tail_` on
 ///   word = 2t + 1  full, for the one who claims position p by moving `head_` on
 /// Between a claim and the new word the claimant alone touches the payload, and does nothing but move it: so nobody
 /// waits for foreign code, and no event is seen half written.
 ///
-/// The end is a bit in `tail_`: a put either comes before it and will be taken, or fails. Zeroed memory is a valid empty
-/// ring, hence calloc: a large capacity costs memory only as far as it is used.
+/// The end is a bit in `tail_`: a put either comes before it and will be taken, or fails. Zeroed memory is a valid
+/// empty ring, hence calloc: a large capacity costs memory only as far as it is used.
 class Ring {
 public:
     enum class Put { done, full, closed, busy };
@@ -76,8 +76,8 @@ public:
         }
     }
 
-    /// Any thread; the consumer, or a producer that evicts. Moves the oldest event to `to`. False: there is none, or the
-    /// oldest is still being written.
+    /// Any thread; the consumer, or a producer that evicts. Moves the oldest event to `to`. False: there is none, or
+    /// the oldest is still being written.
     bool take(void *to) noexcept {
         std::uint64_t position = head_.load(std::memory_order_relaxed);
         for (;;) {
@@ -153,7 +153,9 @@ private:
     unsigned char *slot(std::uint64_t position) const noexcept {
         return slots_ + static_cast<std::size_t>(position & mask_) * stride_;
     }
-    Turn &turn_of(std::uint64_t position) const noexcept { return *reinterpret_cast<Turn *>(slot(position & ~closed_bit)); }
+    Turn &turn_of(std::uint64_t position) const noexcept {
+        return *reinterpret_cast<Turn *>(slot(position & ~closed_bit));
+    }
     void *payload_of(std::uint64_t position) const noexcept { return slot(position) + offset_; }
     void move(void *to, void *from) const noexcept {
         if (type_.flags & AIOBRIDGE_TYPE_TRIVIAL)

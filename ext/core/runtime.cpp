@@ -52,7 +52,9 @@ void Runtime::report(std::string message) noexcept {
 
 void Runtime::notify_waiters() noexcept {
     // Through the lock, or the notice could fall between a waiter's look at the word and its sleep.
-    { const std::lock_guard lock(waiting_); }
+    {
+        const std::lock_guard lock(waiting_);
+    }
     waiters_.notify_all();
 }
 

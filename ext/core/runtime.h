@@ -19,8 +19,8 @@ struct _ts; // PyThreadState
 
 namespace aiobridge::core {
 
-/// Work that needs the GIL and comes from a thread that does not have it. Done by the next drain of any loop, by the
-/// next call that makes a bridge, or at exit.
+/// Work that needs the GIL and comes from a thread that does not have it, or that may not run foreign code. Done by the
+/// next drain of any loop, when the next bridge is made, by stats(), or at exit.
 class Deferred : public Node {
 public:
     virtual ~Deferred() = default;
@@ -74,8 +74,8 @@ public:
     Pool pool;
     Figures figures;
 
-    _is *const interpreter;            // captured at import; not null
-    _ts *notifier_thread = nullptr;    // the notifier's own; touched by that thread alone, inside the gate
+    _is *const interpreter;                   // captured at import; not null
+    _ts *notifier_thread = nullptr;           // the notifier's own; touched by that thread alone, inside the gate
     WakeMode wake_mode = WakeMode::call_soon; // GIL. For loops to come
 
 private:

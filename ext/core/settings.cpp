@@ -52,7 +52,8 @@ unsigned pool_size(const char *source, const std::string &text, long long thread
 void configure_pool(long long threads) {
     const unsigned size = pool_size("aiobridge.configure: pool_threads", std::to_string(threads), threads);
     if (!Runtime::current().pool.resize(size))
-        throw std::runtime_error("aiobridge.configure: the pool runs with " + std::to_string(Runtime::current().pool.size()) +
+        throw std::runtime_error("aiobridge.configure: the pool runs with " +
+                                 std::to_string(Runtime::current().pool.size()) +
                                  " threads already, since the first aiobridge::async call; configure before that");
 }
 
@@ -65,6 +66,7 @@ void configure(const std::optional<std::string> &wakeup, std::optional<long long
 
 py::dict stats() {
     Runtime &runtime = Runtime::current();
+    runtime.run_deferred(running_loop()); // what waits to be dropped is not alive
     const auto figure = [](const std::atomic<std::uint64_t> &value) { return value.load(std::memory_order_relaxed); };
     py::dict result;
     result["loops"] = Bridge::live();
@@ -95,7 +97,8 @@ void read_environment() {
 
 void register_settings(py::module_ &module) {
     read_environment();
-    module.def("configure", &configure, py::kw_only(), py::arg("wakeup") = py::none(), py::arg("pool_threads") = py::none());
+    module.def("configure", &configure, py::kw_only(), py::arg("wakeup") = py::none(),
+               py::arg("pool_threads") = py::none());
     module.def("stats", &stats);
 }
 

@@ -196,7 +196,8 @@ void dealloc(PyObject *self) noexcept {
 
 PyMethodDef methods[] = {
     {"aclose", aclose, METH_NOARGS,
-     "aclose()\n--\n\nCloses the stream, now, and returns a Future that is done when the native side's on_close hook has\n"
+     "aclose()\n--\n\nCloses the stream, now, and returns a Future that is done when the native side's on_close hook "
+     "has\n"
      "returned. What is buffered is dropped. Any number of times. Loop thread."},
     {"qsize", qsize, METH_NOARGS, "qsize()\n--\n\nThe number of events that wait."},
     {"__aenter__", enter, METH_NOARGS, nullptr},
@@ -207,7 +208,8 @@ PyMethodDef methods[] = {
 
 PyGetSetDef attributes[] = {
     {"dropped", get_dropped, nullptr, "Events that the overflow policy refused or evicted so far.", nullptr},
-    {"closed", get_closed, nullptr, "True once no more events are accepted; what is buffered can still be taken.", nullptr},
+    {"closed", get_closed, nullptr, "True once no more events are accepted; what is buffered can still be taken.",
+     nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
@@ -255,7 +257,8 @@ bool should_yield(Stream *stream) noexcept {
 
 int register_stream(PyObject *module) noexcept {
     stream_type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
-    return stream_type && PyModule_AddObjectRef(module, "Stream", reinterpret_cast<PyObject *>(stream_type)) == 0 ? 0 : -1;
+    return stream_type && PyModule_AddObjectRef(module, "Stream", reinterpret_cast<PyObject *>(stream_type)) == 0 ? 0
+                                                                                                                  : -1;
 }
 
 PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) noexcept {
@@ -269,7 +272,8 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
     if (!bridge) {
         if (!PyErr_Occurred())
             raise(PyExc_RuntimeError,
-                  "the stream made at %s:%u has no loop to belong to, because none runs in this thread; call the function "
+                  "the stream made at %s:%u has no loop to belong to, because none runs in this thread; call the "
+                  "function "
                   "that returns it from a coroutine",
                   channel.site().file ? channel.site().file : "?", channel.site().line);
         return nullptr;
@@ -304,7 +308,8 @@ PySendResult stream_step(Stream *stream, Next *next, PyObject **out) noexcept {
     *out = nullptr;
     if (is_taken(stream, next)) {
         raise(PyExc_RuntimeError,
-              "%R is being iterated by another task; a stream has one consumer at a time, so have one task iterate it and "
+              "%R is being iterated by another task; a stream has one consumer at a time, so have one task iterate it "
+              "and "
               "pass the events on",
               as_object(stream));
         return PYGEN_ERROR;

@@ -16,18 +16,17 @@ struct Next;
 
 /// The consumer's end of a channel. One consumer at a time. A member of its bridge until it is closed.
 struct Stream {
-    PyObject_HEAD
-    Channel *channel;                    // its consumer's end
+    PyObject_HEAD Channel *channel; // its consumer's end
     const aiobridge_converter *converter;
-    Bridge *bridge;                      // owned
+    Bridge *bridge; // owned
     Member member;
-    Next *active;                        // the __anext__ that waits, borrowed: cleared by its end
-    Future *wait;                        // what its task waits on; null while it only lets others run
+    Next *active; // the __anext__ that waits, borrowed: cleared by its end
+    Future *wait; // what its task waits on; null while it only lets others run
     PyObject *weak_references;
     std::uint64_t delivered;
     std::chrono::steady_clock::time_point run_started;
-    unsigned run;                        // events taken since the consumer last let the loop turn
-    bool left;                           // closed by the consumer: what is buffered is not for it any more
+    unsigned run; // events taken since the consumer last let the loop turn
+    bool left;    // closed by the consumer: what is buffered is not for it any more
 };
 
 int register_stream(PyObject *module) noexcept;

@@ -27,7 +27,8 @@ public:
     void set() noexcept;
     /// Makes it unreadable until the next set(). Loop thread, never blocks.
     void clear() noexcept;
-    /// For the child process: lets go of the descriptors, which are the parent's too, and makes the destructor keep off.
+    /// For the child process: lets go of the descriptors, which are the parent's too, and makes the destructor keep
+    /// off.
     void forget() noexcept;
 
 private:
@@ -48,8 +49,8 @@ class NotifierWaker final : public Waker, public Node {
 public:
     NotifierWaker(Service &notifier, void *owner, void (*retain)(void *)) noexcept
         : owner(owner), notifier_(notifier), retain_(retain) {}
-    /// Only the inbox's change from idle to armed leads here, and the notifier takes this node before it calls the loop,
-    /// which alone can make the inbox idle again: so the node is never posted while it waits.
+    /// Only the inbox's change from idle to armed leads here, and the notifier takes this node before it calls the
+    /// loop, which alone can make the inbox idle again: so the node is never posted while it waits.
     void wake() noexcept override {
         retain_(owner); // the notifier releases it
         notifier_.post(this);

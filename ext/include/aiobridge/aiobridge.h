@@ -5,9 +5,11 @@
 #error "aiobridge needs C++20: compile with -std=c++20 (MSVC: /std:c++20)"
 #endif
 
+// clang-format off
 #include <aiobridge/version.h>   // the version
 #include <aiobridge/c_api.h>     // the table of functions that all of this stands on
 #include <aiobridge/promise.h>   // one result, later
 #include <aiobridge/stream.h>    // many events, later
 #include <aiobridge/executor.h>  // a blocking function made awaitable
 #include <aiobridge/convert.h>   // the seam between C++ values and Python objects
+// clang-format on

@@ -28,12 +28,12 @@ extern "C" {
 
 #define AIOBRIDGE_ABI_MAJOR 1
 #define AIOBRIDGE_ABI_MINOR 0
-#define AIOBRIDGE_CAPSULE_ATTRIBUTE "abi_v1"                /* attribute of aiobridge._core */
+#define AIOBRIDGE_CAPSULE_ATTRIBUTE "abi_v1" /* attribute of aiobridge._core */
 #define AIOBRIDGE_CAPSULE_NAME "aiobridge._core.abi_v1"
 
-typedef struct _object aiobridge_pyobject;                  /* PyObject, without Python.h */
-typedef struct aiobridge_operation aiobridge_operation;     /* one result, later */
-typedef struct aiobridge_stream aiobridge_stream;           /* many events, later */
+typedef struct _object aiobridge_pyobject;              /* PyObject, without Python.h */
+typedef struct aiobridge_operation aiobridge_operation; /* one result, later */
+typedef struct aiobridge_stream aiobridge_stream;       /* many events, later */
 
 /* The fate of one item, told to its producer. */
 enum {
@@ -53,15 +53,15 @@ typedef uint32_t aiobridge_fate;
 /* Why an operation or a stream takes nothing more. */
 enum {
     AIOBRIDGE_OPEN = 0,
-    AIOBRIDGE_FINISHED = 1,         /* fulfilled, or closed by its writer */
-    AIOBRIDGE_FAILED = 2,           /* failed by its producer */
-    AIOBRIDGE_CONSUMER_CLOSED = 3,  /* aclose(), or `async with` was left */
-    AIOBRIDGE_ABANDONED = 4,        /* the last Python reference was dropped */
+    AIOBRIDGE_FINISHED = 1,        /* fulfilled, or closed by its writer */
+    AIOBRIDGE_FAILED = 2,          /* failed by its producer */
+    AIOBRIDGE_CONSUMER_CLOSED = 3, /* aclose(), or `async with` was left */
+    AIOBRIDGE_ABANDONED = 4,       /* the last Python reference was dropped */
     AIOBRIDGE_CANCELLED = 5,
     AIOBRIDGE_SCOPE_EXIT = 6,
     AIOBRIDGE_LOOP_CLOSED = 7,
     AIOBRIDGE_INTERPRETER_EXIT = 8,
-    AIOBRIDGE_FORKED = 9            /* the handle was inherited by a child process */
+    AIOBRIDGE_FORKED = 9 /* the handle was inherited by a child process */
 };
 typedef uint32_t aiobridge_reason;
 
@@ -77,17 +77,20 @@ enum {
 };
 typedef uint32_t aiobridge_overflow;
 
+/* Flags of a type. */
+enum {
+    AIOBRIDGE_TYPE_TRIVIAL = 1u, /* move is memcpy, destroy does nothing */
+    AIOBRIDGE_TYPE_ERROR = 2u    /* completes with an error: converted by `error` of the converter */
+};
 /* How to handle a payload. Static: it outlives every operation and stream that uses it. All functions are
  * nothrow and run on any thread. */
-enum { AIOBRIDGE_TYPE_TRIVIAL = 1u, /* move is memcpy, destroy does nothing */
-       AIOBRIDGE_TYPE_ERROR = 2u }; /* completes with an error: converted by `error` of the converter */
 typedef struct aiobridge_type {
     uint32_t struct_size;
     uint32_t flags;
-    uint64_t size, align;                     /* bytes */
-    void (*move)(void *to, void *from);       /* constructs at `to`, destroys `from` */
+    uint64_t size, align;               /* bytes */
+    void (*move)(void *to, void *from); /* constructs at `to`, destroys `from` */
     void (*destroy)(void *payload);
-    void (*merge)(void *into, void *from);    /* or NULL; leaves `from` to be destroyed */
+    void (*merge)(void *into, void *from); /* or NULL; leaves `from` to be destroyed */
 } aiobridge_type;
 
 /* How to turn a payload into Python. Static. GIL, on the consumer's thread, outside every lock. `payload` may
@@ -95,8 +98,8 @@ typedef struct aiobridge_type {
 typedef struct aiobridge_converter {
     uint32_t struct_size;
     uint32_t flags;
-    aiobridge_pyobject *(*value)(void *payload);   /* a new reference; or NULL with a Python error set */
-    void (*error)(void *payload);                  /* sets a Python error */
+    aiobridge_pyobject *(*value)(void *payload); /* a new reference; or NULL with a Python error set */
+    void (*error)(void *payload);                /* sets a Python error */
 } aiobridge_converter;
 
 /* A function of the user's. `run` and `destroy` are called on the hook thread, one after another, without
@@ -114,8 +117,8 @@ typedef struct aiobridge_hook {
 typedef struct aiobridge_job {
     uint32_t struct_size;
     uint32_t flags;
-    struct aiobridge_job *next;               /* the runtime's while the job is queued */
-    aiobridge_operation *operation;           /* a cancelled one is dropped instead of run */
+    struct aiobridge_job *next;     /* the runtime's while the job is queued */
+    aiobridge_operation *operation; /* a cancelled one is dropped instead of run */
     void (*run)(struct aiobridge_job *job);
     void (*drop)(struct aiobridge_job *job);
 } aiobridge_job;
@@ -129,14 +132,14 @@ typedef struct aiobridge_site {
 typedef struct aiobridge_operation_options {
     uint32_t struct_size;
     uint32_t flags;
-    uint64_t size, align;                     /* of the largest payload, value or error */
+    uint64_t size, align; /* of the largest payload, value or error */
     aiobridge_site site;
 } aiobridge_operation_options;
 
 typedef struct aiobridge_stream_options {
     uint32_t struct_size;
     aiobridge_overflow overflow;
-    uint64_t capacity;                        /* items, at least 1 */
+    uint64_t capacity; /* items, at least 1 */
     const aiobridge_type *type;
     aiobridge_site site;
 } aiobridge_stream_options;
@@ -144,18 +147,18 @@ typedef struct aiobridge_stream_options {
 typedef struct aiobridge_api {
     uint32_t struct_size;
     uint32_t abi_major, abi_minor;
-    const char *version;                      /* of the runtime, "0.1.0" */
+    const char *version; /* of the runtime, "0.1.0" */
 
     /* Operations: one result, later. A new operation is held by one promise and one consumer (its future). */
-    aiobridge_operation *(*operation_create)(const aiobridge_operation_options *);   /* any thread; NULL: no memory */
-    void (*promise_retain)(aiobridge_operation *);                                   /* any thread */
-    void (*promise_release)(aiobridge_operation *);    /* any thread; the last one unfulfilled breaks the promise */
-    void (*future_retain)(aiobridge_operation *);                                    /* any thread */
-    void (*future_release)(aiobridge_operation *);     /* any thread; the last one abandons the operation */
+    aiobridge_operation *(*operation_create)(const aiobridge_operation_options *); /* any thread; NULL: no memory */
+    void (*promise_retain)(aiobridge_operation *);                                 /* any thread */
+    void (*promise_release)(aiobridge_operation *); /* any thread; the last one unfulfilled breaks the promise */
+    void (*future_retain)(aiobridge_operation *);   /* any thread */
+    void (*future_release)(aiobridge_operation *);  /* any thread; the last one abandons the operation */
     /* Any thread. Moves `payload` in if the fate is `accepted`, else leaves it alone. */
     aiobridge_fate (*operation_complete)(aiobridge_operation *, const aiobridge_type *, void *payload);
-    void (*operation_cancel)(aiobridge_operation *, aiobridge_reason);               /* any thread */
-    aiobridge_reason (*operation_reason)(const aiobridge_operation *);               /* any thread */
+    void (*operation_cancel)(aiobridge_operation *, aiobridge_reason); /* any thread */
+    aiobridge_reason (*operation_reason)(const aiobridge_operation *); /* any thread */
     /* Any thread. The hook runs once when the operation is cancelled, soon if it has been, never if it was
      * completed. -1: the hook thread cannot be started or no memory (the hook is then still the caller's). */
     int32_t (*operation_on_cancel)(aiobridge_operation *, const aiobridge_hook *);
@@ -166,18 +169,18 @@ typedef struct aiobridge_api {
     int32_t (*stream_create)(const aiobridge_stream_options *, aiobridge_stream **); /* any thread; -1: no memory,
                                                                     -2: capacity is 0, -3: policy not known here */
     void (*writer_retain)(aiobridge_stream *);                                       /* any thread */
-    void (*writer_release)(aiobridge_stream *);        /* any thread; the last one closes the stream */
-    void (*consumer_retain)(aiobridge_stream *);                                     /* any thread */
-    void (*consumer_release)(aiobridge_stream *);      /* any thread; the last one abandons the stream */
+    void (*writer_release)(aiobridge_stream *);   /* any thread; the last one closes the stream */
+    void (*consumer_retain)(aiobridge_stream *);  /* any thread */
+    void (*consumer_release)(aiobridge_stream *); /* any thread; the last one abandons the stream */
     /* Any thread. Moves `item` in if the fate is accepted, evicted_oldest or merged, else leaves it alone. With
      * evicted_oldest the evicted item was moved to `evicted` (room for one), and is the caller's to destroy. */
     aiobridge_fate (*stream_push)(aiobridge_stream *, void *item, void *evicted);
-    int32_t (*stream_close)(aiobridge_stream *);       /* any thread; 0 if this call closed it */
+    int32_t (*stream_close)(aiobridge_stream *); /* any thread; 0 if this call closed it */
     /* Any thread. As close, and what is buffered is followed by the error, which is moved in if the answer is 0.
      * The error is at most 16 bytes, aligned to 8. */
     int32_t (*stream_fail)(aiobridge_stream *, const aiobridge_type *, void *error);
-    aiobridge_reason (*stream_reason)(const aiobridge_stream *);                     /* any thread */
-    int32_t (*stream_on_close)(aiobridge_stream *, const aiobridge_hook *);          /* as operation_on_cancel */
+    aiobridge_reason (*stream_reason)(const aiobridge_stream *);            /* any thread */
+    int32_t (*stream_on_close)(aiobridge_stream *, const aiobridge_hook *); /* as operation_on_cancel */
     /* GIL, on the thread of a running loop. The stream's Stream: a new reference, the same object each time. */
     aiobridge_pyobject *(*stream_object)(aiobridge_stream *, const aiobridge_converter *);
 

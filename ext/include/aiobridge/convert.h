@@ -17,7 +17,8 @@ AIOBRIDGE_NAMESPACE_BEGIN
 ///
 /// `Binding` has two static functions, called with the GIL on the consumer's side:
 ///   template <class T> PyObject *to_python(T &&);   // a new reference; may throw
-///   void set_error();                                // inside a catch block: the exception in flight, as a Python error
+///   void set_error();                                // inside a catch block: the exception in flight, as a Python
+///   error
 template <class Binding, class T> struct converter {
     using P = detail::payload_t<T>;
 

@@ -4,6 +4,7 @@
 #include <aiobridge/detail/signature.h>
 #include <aiobridge/promise.h>
 
+#include <cstddef>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -30,23 +31,27 @@ template <class P> constexpr bool check_parameter() {
     static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
                   "aiobridge::async: a parameter is a non-const reference, but the call runs later, on another thread, "
                   "with its own copy. Take the argument by value or by const reference");
-    static_assert(!std::is_pointer_v<T>,
-                  "aiobridge::async: a parameter is a pointer, and nothing keeps alive what it points to until the call "
-                  "runs. Take a value (std::string for const char *) or a std::shared_ptr");
-    static_assert(!is_view<T>, "aiobridge::async: a parameter is a view, and nothing keeps alive what it looks at until "
-                               "the call runs. Take the value: std::string, std::vector");
+    static_assert(
+        !std::is_pointer_v<T>,
+        "aiobridge::async: a parameter is a pointer, and nothing keeps alive what it points to until the call "
+        "runs. Take a value (std::string for const char *) or a std::shared_ptr");
+    static_assert(!is_view<T>,
+                  "aiobridge::async: a parameter is a view, and nothing keeps alive what it looks at until "
+                  "the call runs. Take the value: std::string, std::vector");
     static_assert(!is_std_function<T>,
                   "aiobridge::async: a parameter is a std::function, whose Python wrapper takes the GIL when a pool "
                   "thread destroys it");
-    static_assert(!is_python_object<T>, "aiobridge::async: a parameter is a Python object, and the call runs without the "
-                                        "GIL. Take the C++ value");
+    static_assert(!is_python_object<T>,
+                  "aiobridge::async: a parameter is a Python object, and the call runs without the "
+                  "GIL. Take the C++ value");
     return true;
 }
 
 template <class R> constexpr bool check_result() {
-    static_assert(!std::is_reference_v<R> && !std::is_pointer_v<R> && !is_view<std::remove_cv_t<R>>,
-                  "aiobridge::async: the function returns a reference, a pointer or a view, and what it refers to may be "
-                  "gone when Python looks. Return a value or a std::shared_ptr");
+    static_assert(
+        !std::is_reference_v<R> && !std::is_pointer_v<R> && !is_view<std::remove_cv_t<R>>,
+        "aiobridge::async: the function returns a reference, a pointer or a view, and what it refers to may be "
+        "gone when Python looks. Return a value or a std::shared_ptr");
     return true;
 }
 
@@ -116,9 +121,10 @@ public:
         auto [promise, future] = make_promise<R>(site_);
         auto call = std::make_unique<job>(function_, std::move(promise), future.handle().get(), std::move(args)...);
         if (api().pool_submit(call.get()) != 0)
-            throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
-                                    "aiobridge::async: the call was not started, because no pool thread could be started "
-                                    "or the interpreter exits");
+            throw std::system_error(
+                std::make_error_code(std::errc::resource_unavailable_try_again),
+                "aiobridge::async: the call was not started, because no pool thread could be started "
+                "or the interpreter exits");
         call.release();
         return future;
     }

@@ -16,7 +16,8 @@ AIOBRIDGE_NAMESPACE_BEGIN
 
 template <class T> class promise;
 template <class T> class future;
-template <class T> std::pair<promise<T>, future<T>> make_promise(std::source_location = std::source_location::current());
+template <class T>
+std::pair<promise<T>, future<T>> make_promise(std::source_location = std::source_location::current());
 
 /// Asks whether an operation should stop early. Any thread. Never blocks.
 class stop_token {
@@ -24,7 +25,8 @@ public:
     /// True once the operation was cancelled, for whatever reason: nobody wants its result any more.
     bool stop_requested() const noexcept { return reason() >= close_reason::consumer_closed; }
     close_reason reason() const noexcept {
-        return operation_ ? static_cast<close_reason>(detail::api().operation_reason(operation_.get())) : close_reason::open;
+        return operation_ ? static_cast<close_reason>(detail::api().operation_reason(operation_.get()))
+                          : close_reason::open;
     }
     stop_token() noexcept = default; ///< never asks to stop
     explicit stop_token(detail::promise_handle operation) noexcept : operation_(std::move(operation)) {}
@@ -111,9 +113,11 @@ private:
 template <class T> std::pair<promise<T>, future<T>> make_promise(std::source_location site) {
     using P = detail::payload_t<T>;
     static_assert(detail::check_payload<P>());
-    const aiobridge_operation_options options{
-        sizeof(aiobridge_operation_options), 0, std::max(sizeof(P), sizeof(std::exception_ptr)),
-        std::max(alignof(P), alignof(std::exception_ptr)), {site.file_name(), site.function_name(), site.line()}};
+    const aiobridge_operation_options options{sizeof(aiobridge_operation_options),
+                                              0,
+                                              std::max(sizeof(P), sizeof(std::exception_ptr)),
+                                              std::max(alignof(P), alignof(std::exception_ptr)),
+                                              {site.file_name(), site.function_name(), site.line()}};
     auto *operation = detail::api().operation_create(&options);
     if (!operation)
         throw std::bad_alloc();

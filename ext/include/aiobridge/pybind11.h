@@ -47,8 +47,7 @@ inline const bool import_error_registered = [] {
         try {
             if (error)
                 std::rethrow_exception(error);
-        }
-        catch (const import_error &e) {
+        } catch (const import_error &e) {
             PyErr_SetString(PyExc_ImportError, e.what());
         }
     });

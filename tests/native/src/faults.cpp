@@ -129,7 +129,8 @@ void register_faults(py::module_ &m) {
         .def("go", &Poster::go)
         .def_property_readonly("finished", &Poster::finished);
     m.def("flood", [](int threads) {
-        auto [writer, stream] = aiobridge::make_stream<std::int64_t>({.capacity = 64, .overflow = aiobridge::overflow::drop_oldest});
+        auto [writer, stream] =
+            aiobridge::make_stream<std::int64_t>({.capacity = 64, .overflow = aiobridge::overflow::drop_oldest});
         flood(writer, threads);
         return stream;
     });

@@ -9,7 +9,8 @@
 
 namespace {
 
-/// What Python gets for it is chosen by its kind: values that `await` must hand over exactly, and conversions that fail.
+/// What Python gets for it is chosen by its kind: values that `await` must hand over exactly, and conversions that
+/// fail.
 struct Chosen {
     std::string kind;
 };
@@ -28,7 +29,9 @@ public:
     std::string set(T value) { return name_of(promise_->set_value(std::move(value))); }
     std::string fail(const std::string &text) { return name_of(promise_->set_exception(std::runtime_error(text))); }
     void set_from_thread(T value) {
-        std::thread([promise = *promise_, value = std::move(value)]() mutable { promise.set_value(std::move(value)); }).detach();
+        std::thread([promise = *promise_, value = std::move(value)]() mutable {
+            promise.set_value(std::move(value));
+        }).detach();
     }
     void drop() { promise_.reset(); }
     void drop_in_thread() {
@@ -151,9 +154,12 @@ void register_operations(py::module_ &m) {
                   std::this_thread::yield();
               recorder->record("stopped: " + name_of(stop.reason()));
           }));
-    m.def("record", aiobridge::async([](const std::shared_ptr<Recorder> &recorder, std::string text) { recorder->record(text); }));
+    m.def("record", aiobridge::async(
+                        [](const std::shared_ptr<Recorder> &recorder, std::string text) { recorder->record(text); }));
 
-    py::class_<Counter, std::shared_ptr<Counter>>(m, "Counter").def(py::init()).def("add", aiobridge::async(&Counter::add));
+    py::class_<Counter, std::shared_ptr<Counter>>(m, "Counter")
+        .def(py::init())
+        .def("add", aiobridge::async(&Counter::add));
 
     // A future that is returned twice is one Python object.
     m.def("twice", [] {
@@ -194,23 +200,27 @@ void register_operations(py::module_ &m) {
     };
     py::class_<Burst, std::shared_ptr<Burst>>(m, "Burst")
         .def(py::init())
-        .def("make", [](const std::shared_ptr<Burst> &self, int count) {
-            std::vector<aiobridge::future<std::int64_t>> futures;
-            for (int i = 0; i < count; ++i) {
-                auto [promise, future] = aiobridge::make_promise<std::int64_t>();
-                self->promises.push_back(promise);
-                futures.push_back(future);
-            }
-            return futures;
-        })
-        .def("go", [](const std::shared_ptr<Burst> &self, int threads) {
-            const auto count = self->promises.size();
-            for (int t = 0; t < threads; ++t)
-                self->threads.emplace_back([self, t, threads, count] {
-                    for (std::size_t i = t; i < count; i += threads)
-                        self->promises[i].set_value(static_cast<std::int64_t>(i));
-                });
-        }, py::arg("threads") = 1)
+        .def("make",
+             [](const std::shared_ptr<Burst> &self, int count) {
+                 std::vector<aiobridge::future<std::int64_t>> futures;
+                 for (int i = 0; i < count; ++i) {
+                     auto [promise, future] = aiobridge::make_promise<std::int64_t>();
+                     self->promises.push_back(promise);
+                     futures.push_back(future);
+                 }
+                 return futures;
+             })
+        .def(
+            "go",
+            [](const std::shared_ptr<Burst> &self, int threads) {
+                const auto count = self->promises.size();
+                for (int t = 0; t < threads; ++t)
+                    self->threads.emplace_back([self, t, threads, count] {
+                        for (std::size_t i = t; i < count; i += threads)
+                            self->promises[i].set_value(static_cast<std::int64_t>(i));
+                    });
+            },
+            py::arg("threads") = 1)
         .def("join", [](const std::shared_ptr<Burst> &self) {
             const py::gil_scoped_release release;
             for (auto &thread : self->threads)

@@ -71,7 +71,8 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
             auto [writer, stream] = aiobridge::make_stream<T>(options);
             if (recorder)
                 stream.on_close([recorder](aiobridge::close_reason reason) {
-                    recorder->record(name_of(reason) + " on " + thread_name() + (PyGILState_Check() ? " with the GIL" : ""));
+                    recorder->record(name_of(reason) + " on " + thread_name() +
+                                     (PyGILState_Check() ? " with the GIL" : ""));
                 });
             return py::make_tuple(std::make_shared<W>(std::move(writer)), stream);
         },

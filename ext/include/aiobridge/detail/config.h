@@ -10,8 +10,12 @@
 #define AIOBRIDGE_HIDDEN __attribute__((visibility("hidden")))
 #endif
 
-#define AIOBRIDGE_NAMESPACE_BEGIN namespace aiobridge { inline namespace abi_v1 AIOBRIDGE_HIDDEN {
-#define AIOBRIDGE_NAMESPACE_END } }
+#define AIOBRIDGE_NAMESPACE_BEGIN                                                                                      \
+    namespace aiobridge {                                                                                              \
+    inline namespace abi_v1 AIOBRIDGE_HIDDEN {
+#define AIOBRIDGE_NAMESPACE_END                                                                                        \
+    }                                                                                                                  \
+    }
 
 // glibc ends a thread (pthread_exit, which Python up to 3.13 uses on threads that ask for the GIL during
 // interpreter exit) by an exception that must not be swallowed: a `catch (...)` that does not rethrow it aborts the
@@ -20,7 +24,10 @@
 #include <cxxabi.h>
 #endif
 #if defined(__GLIBCXX__)
-#define AIOBRIDGE_RETHROW_FORCED_UNWIND catch (abi::__forced_unwind &) { throw; }
+#define AIOBRIDGE_RETHROW_FORCED_UNWIND                                                                                \
+    catch (abi::__forced_unwind &) {                                                                                   \
+        throw;                                                                                                         \
+    }
 #else
 #define AIOBRIDGE_RETHROW_FORCED_UNWIND
 #endif

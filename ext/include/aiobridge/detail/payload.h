@@ -4,6 +4,7 @@
 #include <aiobridge/c_api.h>
 #include <aiobridge/detail/config.h>
 
+#include <cstdint>
 #include <exception>
 #include <new>
 #include <type_traits>
@@ -23,9 +24,10 @@ struct unit {};
 template <class T> using payload_t = std::conditional_t<std::is_void_v<T>, unit, T>;
 
 template <class T> constexpr bool check_payload() {
-    static_assert(!is_python_object<T>,
-                  "aiobridge: a Python object cannot be a payload, because producers move and destroy it without the GIL. "
-                  "Carry the C++ value; it is converted on the consumer's side");
+    static_assert(
+        !is_python_object<T>,
+        "aiobridge: a Python object cannot be a payload, because producers move and destroy it without the GIL. "
+        "Carry the C++ value; it is converted on the consumer's side");
     static_assert(!std::is_reference_v<T> && !std::is_const_v<T>,
                   "aiobridge: a payload is a value: use the type without & and const");
     static_assert(std::is_nothrow_move_constructible_v<T> && std::is_nothrow_destructible_v<T>,
@@ -46,7 +48,8 @@ template <class T> struct payload {
     static constexpr std::uint32_t flags =
         (std::is_trivially_copyable_v<T> ? std::uint32_t{AIOBRIDGE_TYPE_TRIVIAL} : 0u) |
         (std::is_same_v<T, std::exception_ptr> ? std::uint32_t{AIOBRIDGE_TYPE_ERROR} : 0u);
-    static constexpr aiobridge_type type{sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy, nullptr};
+    static constexpr aiobridge_type type{
+        sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy, nullptr};
 };
 
 using error_payload = payload<std::exception_ptr>;

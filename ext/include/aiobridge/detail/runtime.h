@@ -56,14 +56,15 @@ inline const aiobridge_api &load_api() {
         throw import_error(built + " and the aiobridge package cannot be imported: " + take_python_error());
     PyObject *capsule = PyObject_GetAttrString(core, AIOBRIDGE_CAPSULE_ATTRIBUTE);
     PyErr_Clear();
-    const auto *table = capsule ? static_cast<const aiobridge_api *>(PyCapsule_GetPointer(capsule, AIOBRIDGE_CAPSULE_NAME))
-                                : nullptr;
+    const auto *table =
+        capsule ? static_cast<const aiobridge_api *>(PyCapsule_GetPointer(capsule, AIOBRIDGE_CAPSULE_NAME)) : nullptr;
     PyErr_Clear();
     Py_XDECREF(capsule);
     Py_DECREF(core);
     if (!table)
-        throw import_error(built + ", which the installed aiobridge does not provide; install an aiobridge release with "
-                                   "that ABI, or rebuild this module");
+        throw import_error(built +
+                           ", which the installed aiobridge does not provide; install an aiobridge release with "
+                           "that ABI, or rebuild this module");
     if (table->abi_minor < AIOBRIDGE_ABI_MINOR_REQUIRED || table->struct_size < sizeof(aiobridge_api))
         throw import_error(built + " and the installed aiobridge " + table->version + " provides ABI " +
                            std::to_string(table->abi_major) + "." + std::to_string(table->abi_minor) +

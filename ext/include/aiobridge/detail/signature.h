@@ -22,9 +22,9 @@ template <class F> struct signature_of : signature_of<decltype(&F::operator())> 
 template <class R, class... A> struct signature_of<R (*)(A...)> : signature<R, A...> {};
 template <class R, class... A> struct signature_of<R (*)(A...) noexcept> : signature<R, A...> {};
 
-#define AIOBRIDGE_MEMBER_SIGNATURE(QUALIFIERS)                                                                          \
-    template <class R, class C, class... A> struct signature_of<R (C::*)(A...) QUALIFIERS> : signature<R, A...> {       \
-        using object = C;                                                                                               \
+#define AIOBRIDGE_MEMBER_SIGNATURE(QUALIFIERS)                                                                         \
+    template <class R, class C, class... A> struct signature_of<R (C::*)(A...) QUALIFIERS> : signature<R, A...> {      \
+        using object = C;                                                                                              \
     };
 AIOBRIDGE_MEMBER_SIGNATURE()
 AIOBRIDGE_MEMBER_SIGNATURE(const)

@@ -1,0 +1,69 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# dependencies = ["nox"]
+# ///
+"""The steps of .ci/run, one by one: `nox -l`."""
+
+import shutil
+
+import nox
+
+nox.options.sessions = ["lint", "tests", "cpp"]
+nox.options.default_venv_backend = "uv|virtualenv"
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """The Python tests, against the package as users install it."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Formatters, linters and types."""
+    session.install(".[lint]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    files = session.run("git", "ls-files", "*.h", "*.cpp", external=True, silent=True).split()
+    session.run("clang-format", "--dry-run", "-Werror", *(name for name in files if "examples" not in name))
+
+
+@nox.session
+@nox.parametrize("sanitize", ["thread", "address,undefined"])
+def cpp(session: nox.Session, sanitize: str) -> None:
+    """The C++ tests, under a sanitizer."""
+    session.install("cmake>=3.24", "ninja")
+    build = session.create_tmp()
+    session.run("cmake", "-S", "tests/cpp", "-B", build, "-G", "Ninja", f"-DSANITIZE={sanitize}")
+    session.run("cmake", "--build", build)
+    session.run("ctest", "--test-dir", build, "--output-on-failure")
+
+
+@nox.session
+def sanitize(session: nox.Session) -> None:
+    """The Python tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
+    session.install(
+        ".[test]",
+        "-C",
+        "cmake.define.AIOBRIDGE_SANITIZE=address,undefined",
+        "-C",
+        "install.strip=false",
+    )
+    compiler = shutil.which("g++") or "g++"
+    libraries = [
+        session.run(compiler, f"-print-file-name={name}", external=True, silent=True).strip()
+        # With libasan alone, the first C++ exception aborts.
+        for name in ("libasan.so", "libstdc++.so")
+    ]
+    session.run(
+        "pytest",
+        *session.posargs,
+        env={
+            "LD_PRELOAD": " ".join(libraries),
+            "PYTHONMALLOC": "malloc",
+            "ASAN_OPTIONS": "detect_leaks=0",
+            "AIOBRIDGE_TEST_SANITIZE": "address,undefined",
+        },
+    )

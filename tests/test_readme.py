@@ -1,0 +1,144 @@
+"""Every code block of the README: it is a file of the example that is built and run here, or it is compiled."""
+
+import asyncio
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pybind11
+import pytest
+
+import aiobridge
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "quickstart"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def blocks(language):
+    return [text for name, text in BLOCKS if name == language]
+
+
+def test_every_block_is_of_a_kind_that_is_tested():
+    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp"]
+
+
+def test_the_commands_are_one_line_each_and_name_what_exists():
+    demo, tests = blocks("sh")
+    assert demo.count("\n") == tests.count("\n") == 1
+    for command in (demo, tests):
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install '.[")
+    assert demo.rstrip().endswith(".venv/bin/aiobridge demo")
+    assert tests.rstrip().endswith(".venv/bin/pytest")
+
+
+def test_the_quickstart_is_built_and_run(tmp_path):
+    assert blocks("cpp")[0] == (EXAMPLE / "module.cpp").read_text()
+    assert blocks("python")[0] == (EXAMPLE / "main.py").read_text()
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLE, project)
+    install = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--quiet"]
+    done = subprocess.run(
+        [*install, "--disable-pip-version-check", "--target", str(tmp_path / "installed"), str(project)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-P", str(project / "main.py")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+        env={"PYTHONPATH": str(tmp_path / "installed")},
+    )
+    assert (done.stdout, done.stderr) == ("3\n0\n1\n2\n3\n4\n", "")
+
+
+# What the README's third block calls: a resolver with a thread of its own.
+SDK = """
+#include <aiobridge/pybind11.h>
+#include <pybind11/stl.h>
+#include <functional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+struct resolver_sdk {
+    using handler = std::function<void(std::error_code, std::vector<std::string>)>;
+    int async_resolve(const std::string &host, handler done) {
+        if (host == "slow") {
+            waiting = done;
+            return 7;
+        }
+        std::thread([host, done] {
+            if (host == "nowhere")
+                done(std::make_error_code(std::errc::host_unreachable), {});
+            else
+                done({}, {host + " is 192.0.2.1", host + " is 192.0.2.2"});
+        }).detach();
+        return 1;
+    }
+    void abort(int id) {
+        aborted = id;
+        waiting = nullptr;
+    }
+    std::atomic<int> aborted = 0;
+    handler waiting;
+};
+resolver_sdk &resolver() {
+    static auto *sdk = new resolver_sdk;
+    return *sdk;
+}
+PYBIND11_MODULE(readme, m) {
+    m.def("aborted", [] { return resolver().aborted.load(); });
+"""
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    source, module = folder / "readme.cpp", folder / f"readme{sysconfig.get_config_var('EXT_SUFFIX')}"
+    source.write_text(SDK + blocks("cpp")[1] + "}\n")
+    includes = [aiobridge.get_include(), pybind11.get_include(), sysconfig.get_path("include")]
+    command = [shutil.which("c++") or "g++", "-std=c++20", "-fvisibility=hidden", "-shared", "-fPIC", "-Wall", "-Werror"]
+    done = subprocess.run(
+        [*command, *(f"-I{folder}" for folder in includes), str(source), "-o", str(module)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=55,
+    )
+    assert done.returncode == 0, done.stderr
+    sys.path.insert(0, str(folder))
+    yield __import__("readme")
+    sys.path.remove(str(folder))
+
+
+async def test_the_callback_api_of_the_readme(readme):
+    assert await readme.resolve("example.org") == ["example.org is 192.0.2.1", "example.org is 192.0.2.2"]
+    with pytest.raises(RuntimeError, match="No route to host"):
+        await readme.resolve("nowhere")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(readme.resolve("slow"), 0.01)
+    async with asyncio.timeout(20):
+        while readme.aborted() != 7:
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("line", [line for line in (ROOT / "README.md").read_text().splitlines() if "`test_" in line])
+def test_every_guarantee_names_tests_that_exist(line):
+    column = line.split("|")[2]
+    for file, names in re.findall(r"`(test_\w+\.py)`:?((?:[,\s]*`…[^`]*`)*)", column):
+        source = (ROOT / "tests" / file).read_text()
+        for name in re.findall(r"`…([^`]*)`", names):
+            pattern = name.replace("…", r"\w*")
+            assert re.search(rf"def test_\w*{pattern}", source), f"{file} has no test …{name}"
+    for file in re.findall(r"`(tests/cpp/\w+\.cpp)`", column):
+        assert (ROOT / file).exists()
