@@ -154,6 +154,49 @@ asyncio.run(main())
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
+def test_a_daemon_thread_that_waits_for_a_result_does_not_abort_the_exit(run_python, wakeup):
+    """Up to Python 3.13 such a thread is ended by unwinding; it must not meet a noexcept, or touch Python, on the way."""
+    script = """
+import asyncio, threading, native
+ready, waits = threading.Event(), threading.Event()
+async def main():
+    global pair
+    pair = native.make_Promise()
+    ready.set()
+    await asyncio.sleep(60)
+threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
+ready.wait()
+def wait():
+    waits.set()
+    pair[1].result()
+threading.Thread(target=wait, daemon=True).start()
+waits.wait()
+"""
+    for _ in range(3):
+        done = run_python(script, wakeup=wakeup)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_waiting_for_a_result_after_the_end_says_so(run_python):
+    done = run_python(
+        """
+import atexit
+def late():
+    promise, future = pair
+    try:
+        future.result()
+    except RuntimeError as error:
+        print(type(error).__name__, error)
+atexit.register(late)
+import native
+pair = native.make_Promise()
+"""
+    )
+    assert "ClosedError" in done.stdout
+    assert "interpreter exits" in done.stdout
+    assert done.returncode == 0
+
+
 FORK = """
 import asyncio, os, sys, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)

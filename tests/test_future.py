@@ -237,6 +237,59 @@ async def test_losing_to_a_cancel_is_no_misuse():
     assert aiobridge.stats().misuses == before
 
 
+async def test_a_token_that_is_kept_does_not_keep_the_promise():
+    promise, future = native.make_Promise()
+    promise.keep_token()
+    promise.drop()
+    with pytest.raises(aiobridge.BrokenPromiseError):
+        await future
+
+
+async def test_a_future_whose_callbacks_were_removed_is_abandoned_when_dropped():
+    promise, future = native.make_Promise()
+    await asyncio.wait([future], timeout=0)
+    assert promise.reason == "open"
+    del future
+    gc.collect()
+    assert promise.reason == "abandoned"
+
+
+async def test_a_weak_reference_that_dies_does_not_find_the_dying_future():
+    found = []
+    again = native.Again()
+
+    def ask(_reference):
+        try:
+            found.append(again.future())
+        except RuntimeError as error:
+            found.append(str(error))
+
+    reference = weakref.ref(again.future(), ask)
+    gc.collect()
+    assert reference() is None
+    assert found == ["the Future of a native operation was dropped; it cannot be made again"]
+
+
+async def test_a_builtin_method_of_a_task_as_callback_goes_through_the_loop():
+    """Only a task's own wakeup is called directly."""
+    order = []
+
+    async def forever():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            order.append("cancelled")
+
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+    promise, future = native.make_Promise()
+    future.add_done_callback(lambda done: order.append("callback"))
+    future.add_done_callback(task.cancel)
+    promise.set_from_thread(1)
+    await task
+    assert order == ["callback", "cancelled"]
+
+
 async def test_done_callbacks_run_in_order_in_their_context():
     variable = contextvars.ContextVar("variable", default="unset")
     order = []

@@ -257,11 +257,13 @@ class InterruptedLoop(asyncio.SelectorEventLoop):
 
     def call_soon(self, callback, *args, context=None):
         self.interrupt("call_soon")
-        return super().call_soon(callback, *args, context=context)
+        handle = super().call_soon(callback, *args, context=context)
+        self.interrupt("call_soon, after it was queued")
+        return handle
 
 
 @pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
-@pytest.mark.parametrize("function", ["get_debug", "call_soon"])
+@pytest.mark.parametrize("function", ["get_debug", "call_soon", "call_soon, after it was queued"])
 @pytest.mark.parametrize("waiting", ["tasks", "callbacks"])
 def test_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(wakeup, function, waiting):
     loop = InterruptedLoop()
@@ -337,6 +339,99 @@ def test_a_nested_loop_inside_a_resumed_task_gets_the_rest_of_the_batch(wakeup):
     loop.run_until_complete(asyncio.wait_for(main(), 20))
     assert received == [0, 1, 2, "nested loop left"]
     loop.close()
+
+
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_a_nested_loop_inside_a_resumed_task_gets_new_results(wakeup):
+    loop = asyncio.SelectorEventLoop()
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        future = native.add(1)
+        assert await future == 2
+        promise, inner = native.make_Promise()
+        this = asyncio.current_task()
+        asyncio.tasks._leave_task(loop, this)
+        promise.set_from_thread(3)
+        while not inner.done():
+            loop._run_once()
+        asyncio.tasks._enter_task(loop, this)
+        return inner.result()
+
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    assert loop.run_until_complete(asyncio.wait_for(main(), 20)) == 3
+    assert contexts == []
+    loop.close()
+
+
+class FailingLoop(asyncio.SelectorEventLoop):
+    """Is out of memory for a moment, when the drain asks for another turn."""
+
+    fail_next = False
+
+    def call_soon(self, callback, *args, context=None):
+        if self.fail_next:
+            self.fail_next = False
+            raise MemoryError
+        return super().call_soon(callback, *args, context=context)
+
+
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_a_loop_that_fails_once_hangs_no_task(wakeup):
+    loop = FailingLoop()
+    reported = []
+    loop.set_exception_handler(lambda loop, context: reported.append(context["message"]))
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        futures = burst.make(8)
+
+        async def wait(future):
+            return await future
+
+        tasks = [asyncio.create_task(wait(future)) for future in futures]
+        await asyncio.sleep(0)
+        burst.go(1)
+        burst.join()
+        loop.fail_next = True
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+        await native.nothing()  # a new bridge, whose first use reports
+        return done
+
+    done = loop.run_until_complete(main())
+    assert all(isinstance(result, int | aiobridge.ClosedError) for result in done)
+    assert any(isinstance(result, aiobridge.ClosedError) for result in done)
+    assert any("could not be called" in message for message in reported)
+    loop.close()
+
+
+def test_loops_that_close_with_a_wake_in_flight_do_not_disturb_others(wakeup):
+    """The notifier serves all loops: what goes wrong with one must not reach the next."""
+    stop = threading.Event()
+
+    def closer():
+        async def main():
+            aiobridge.configure(wakeup=wakeup)
+            native.make_Promise()[0].set_from_thread(1)
+            native.add(1)
+
+        while not stop.is_set():
+            asyncio.run(main())
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        return [await native.add(number, 0) for number in range(20)]
+
+    thread = threading.Thread(target=closer)
+    thread.start()
+    try:
+        for _ in range(50):
+            assert asyncio.run(asyncio.wait_for(main(), 20)) == list(range(20))
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_threads_have_names(run_python):

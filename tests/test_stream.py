@@ -218,6 +218,18 @@ async def test_aclose_ends_the_wait_of_the_consumer():
     assert await waiting == []
 
 
+async def test_aclose_in_a_task_that_was_just_resumed_wakes_the_consumer_too():
+    _writer, stream = native.make_stream()
+    waiting = asyncio.create_task(collect(stream))
+
+    async def close():
+        assert await native.add(1) == 2
+        await stream.aclose()  # still inside the drain that resumed this task
+
+    await asyncio.gather(close(), close())
+    assert await asyncio.wait_for(waiting, 20) == []
+
+
 async def test_break_leaves_the_stream_open():
     writer, stream = native.make_stream()
     writer.push(1)
@@ -373,6 +385,20 @@ async def test_what_a_thread_pushed_before_its_result_is_readable_when_the_resul
         assert await future == 2
         assert stream.qsize() == 1
         assert await anext(stream) == 1
+
+
+def test_events_that_the_loop_took_with_it_are_not_passed_over_in_silence(new_loop):
+    async def make():
+        writer, stream = native.make_stream()
+        writer.push(1)
+        writer.close()
+        return stream
+
+    loop = new_loop()
+    stream = loop.run_until_complete(make())
+    loop.close()
+    with pytest.raises(aiobridge.ClosedError, match="before its end was reached"):
+        asyncio.run(take(stream))
 
 
 async def test_the_closed_loop_hook_reason():

@@ -36,6 +36,8 @@ const aiobridge_api table = {
     .promise_release = [](aiobridge_operation *raw) { Operation::from(raw)->release_promise(); },
     .future_retain = [](aiobridge_operation *raw) { Operation::from(raw)->retain_consumer(); },
     .future_release = [](aiobridge_operation *raw) { Operation::from(raw)->release_consumer(); },
+    .operation_retain = [](aiobridge_operation *raw) { Operation::from(raw)->retain(); },
+    .operation_release = [](aiobridge_operation *raw) { Operation::from(raw)->release(); },
     .operation_complete = [](aiobridge_operation *raw, const aiobridge_type *type,
                              void *payload) { return Operation::from(raw)->complete(type, payload); },
     .operation_cancel = [](aiobridge_operation *raw,

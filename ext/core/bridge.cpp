@@ -18,20 +18,12 @@ std::unordered_map<PyObject *, Bridge *> *bridges = new std::unordered_map<PyObj
 // A reference that must not be dropped where we are.
 class DropLater final : public Deferred {
 public:
-    void run(PyObject *) override { object = Ref(); }
+    int run(PyObject *) override {
+        object = Ref();
+        return 0;
+    }
     Ref object;
 };
-
-// Leaks the object when there is no memory for the note: that is better than running foreign code on this thread.
-void drop_later(Runtime &runtime, Ref object) noexcept {
-    auto *work = new (std::nothrow) DropLater;
-    if (!work) {
-        object.release();
-        return;
-    }
-    work->object = std::move(object);
-    runtime.defer(work);
-}
 
 // asyncio's Handle takes part in garbage collection, so calling the loop can start one, and with it foreign finalizers
 // on our thread.
@@ -70,6 +62,17 @@ private:
 
 } // namespace
 
+// Leaks the object when there is no memory for the note: that is better than running foreign code on this thread.
+void drop_later(Runtime &runtime, Ref object) noexcept {
+    auto *work = new (std::nothrow) DropLater;
+    if (!work) {
+        object.release();
+        return;
+    }
+    work->object = std::move(object);
+    runtime.defer(work);
+}
+
 Bridge::Bridge(PyObject *loop, PyObject *loop_reference)
     : runtime(Runtime::current()), loop_key_(loop), loop_reference_(loop_reference) {
     members_.previous = members_.next = &members_;
@@ -103,7 +106,8 @@ Bridge *Bridge::of_running_loop() {
     if (Bridge *bridge = find(loop))
         return bridge;
     Runtime &runtime = Runtime::current();
-    runtime.run_deferred(loop);
+    if (runtime.run_deferred(loop) != 0)
+        return nullptr;
     return make(loop, runtime.wake_mode);
 }
 
@@ -121,16 +125,17 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
     try {
         bridge = new Bridge(loop, reference.get());
         reference.release();
-        const Ref drain(make_drain(*bridge)); // takes over our reference to the bridge
-        if (!drain) {
+        bridge->drain_ = Ref(make_drain(*bridge));
+        const Ref reader(make_reader(*bridge));
+        const bool served = bridge->drain_ && reader && bridge->watch(loop, reader.get(), mode) == 0;
+        if (served) {
+            bridges->emplace(loop, bridge);
+        } else {
+            const ErrorAside error;
             bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
-            bridge->release();
-            return nullptr;
         }
-        if (bridge->watch(loop, mode) != 0)
-            return nullptr; // the drain goes, and closes the bridge
-        bridges->emplace(loop, bridge);
-        return bridge;
+        bridge->release(); // the drain holds it from now on, until it is closed
+        return served ? bridge : nullptr;
     } catch (const std::system_error &error) {
         PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
     } catch (const std::bad_alloc &) {
@@ -139,7 +144,7 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
     return nullptr;
 }
 
-int Bridge::watch(PyObject *loop, WakeMode wanted) {
+int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     // With `call_soon` the descriptor is never written. It is watched all the same, because the loop lets go of its
     // reader when it is closed, and an idle loop has nothing else of ours to let go of.
     const Ref descriptor(PyLong_FromLong(signal.descriptor()));
@@ -148,18 +153,20 @@ int Bridge::watch(PyObject *loop, WakeMode wanted) {
         const EmptyContext context;
         if (!context || !descriptor)
             return -1;
-        PyObject *arguments[] = {loop, descriptor.get(), drain, Py_True};
-        const Ref done(PyObject_VectorcallMethod(names.add_reader, arguments, 4, nullptr));
+        PyObject *arguments[] = {loop, descriptor.get(), reader};
+        const Ref done =
+            guarded([&] { return Ref(PyObject_VectorcallMethod(names.add_reader, arguments, 3, nullptr)); });
         watched = static_cast<bool>(done);
     }
     if (!watched) {
+        disarm_reader(reader);
         // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like.
         const Ref error = take_exception();
         if (must_pass(error.get())) {
             set_exception(error.get());
             return -1;
         }
-        own_drain_ = Ref::borrow(drain);
+        has_readers_ = false;
         if (wanted == WakeMode::fd)
             runtime.figures.fd_fallbacks.fetch_add(1, std::memory_order_relaxed);
         wanted = WakeMode::call_soon;
@@ -176,7 +183,6 @@ int Bridge::watch(PyObject *loop, WakeMode wanted) {
     } catch (const std::system_error &error) {
         if (watched)
             Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
-        own_drain_ = Ref();
         PyErr_Format(PyExc_RuntimeError,
                      "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
                      "aiobridge.configure(wakeup='fd') needs no thread",
@@ -200,38 +206,40 @@ bool Bridge::post(Item *item) noexcept {
     return true;
 }
 
+void Bridge::nudge() noexcept {
+    if (!runtime.closed() && inbox.arm())
+        waker_->wake();
+}
+
 void Bridge::call_loop() {
     Ref loop = this->loop();
-    if (!loop || !drain) {
+    const Ref callable = drain();
+    if (!loop || !callable) {
         close(AIOBRIDGE_LOOP_CLOSED, false);
         return;
     }
-    Ref callable = Ref::borrow(drain);
-    bool called;
-    {
-        const CollectorOff collector;
-        PyObject *arguments[] = {loop.get(), callable.get()};
-        called = static_cast<bool>(Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)));
-    }
-    if (!called) {
-        // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
-        // delivered to this loop.
-        const Ref error = take_exception();
-        const Ref closed(PyObject_CallMethod(loop.get(), "is_closed", nullptr));
-        if (closed.get() != Py_True) {
-            PyErr_Clear();
-            const Ref text(PyObject_Repr(error.get()));
-            const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
-            PyErr_Clear();
-            runtime.report(std::string("a loop is given up, because its call_soon_threadsafe raised ") +
-                           (utf8 ? utf8 : "an exception"));
-        }
-        close(AIOBRIDGE_LOOP_CLOSED, false);
-    }
-    if (Py_REFCNT(callable.get()) == 1)
-        drop_later(runtime, std::move(callable));
+    const CollectorOff collector;
+    PyObject *arguments[] = {loop.get(), callable.get()};
+    if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
+        give_up(loop.get(), false);
     if (Py_REFCNT(loop.get()) == 1)
         drop_later(runtime, std::move(loop));
+}
+
+void Bridge::give_up(PyObject *loop, bool drop_now) {
+    // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
+    // delivered to this loop.
+    const Ref error = take_exception();
+    const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
+    if (closed.get() != Py_True) {
+        PyErr_Clear();
+        const Ref text = guarded([&] { return Ref(PyObject_Repr(error.get())); });
+        const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
+        PyErr_Clear();
+        runtime.report(std::string("a loop is given up, because it could not be called: ") +
+                       (utf8 ? utf8 : "an exception"));
+    }
+    close(AIOBRIDGE_LOOP_CLOSED, drop_now);
 }
 
 void Bridge::close(aiobridge_reason reason, bool drop_now) {
@@ -251,19 +259,16 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
         members.emplace_back(Ref::borrow(member.object), member.loop_closed);
         unlink(member);
     }
-    retain(); // the drain's end may drop the last reference to us
+    retain(); // the members and the drain hold us, and go
     for (auto &[object, loop_closed] : members) {
-        loop_closed(object.get(), reason);
+        loop_closed(object.get(), reason, drop_now);
         if (!drop_now)
             drop_later(runtime, std::move(object));
     }
     members.clear();
-    if (drop_now)
-        own_drain_ = Ref();
-    else if (own_drain_)
-        drop_later(runtime, std::move(own_drain_));
-    if (loop_reference_ && drop_now)
-        Py_CLEAR(loop_reference_);
+    // Ours, with nothing foreign in their ends.
+    drain_ = Ref();
+    Py_CLEAR(loop_reference_);
     release();
 }
 
@@ -276,16 +281,6 @@ void Bridge::forget_all() noexcept {
     for (const auto &[loop, bridge] : *bridges)
         bridge->signal.forget();
     bridges = new std::unordered_map<PyObject *, Bridge *>; // the old one is the parent's
-}
-
-bool Bridge::runs_here() noexcept {
-    const unsigned long here = PyThread_get_thread_ident();
-    if (thread_ == here)
-        return true;
-    if (running_loop() != loop_key_)
-        return false;
-    thread_ = here;
-    return true;
 }
 
 void Bridge::link(Member &member) noexcept {

@@ -11,7 +11,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <thread>
 
 namespace aiobridge::core {
 
@@ -20,15 +19,16 @@ namespace aiobridge::core {
 struct Member {
     Member *previous = nullptr, *next = nullptr;
     PyObject *object = nullptr; // itself, borrowed
-    /// The loop is closed, or the interpreter exits. May drop references, hence run any code.
-    void (*loop_closed)(PyObject *object, aiobridge_reason) = nullptr;
+    /// The loop is closed, or the interpreter exits. `drop_now`: as Bridge::close.
+    void (*loop_closed)(PyObject *object, aiobridge_reason, bool drop_now) = nullptr;
     bool linked() const noexcept { return previous != nullptr; }
 };
 
 /// Made on the loop's thread. Producers hold it by references, long after the loop is gone: then it answers `refused`.
 ///
-/// Who holds what: the loop holds the drain (as reader, as handle), the drain holds the bridge, the bridge holds the
-/// loop weakly. Nothing of ours keeps a loop alive; and the end of the drain is how we learn that the loop was closed.
+/// Who holds what: the loop holds the reader (registered with its descriptor, if the loop has readers) and now and then
+/// the drain (in a handle); both hold the bridge. The bridge holds the drain, until it is closed, and the loop weakly.
+/// Nothing of ours keeps a loop alive; and the end of the reader is how we learn that the loop was closed.
 class Bridge final : Counted<Bridge> {
 public:
     using Counted<Bridge>::live;
@@ -48,19 +48,23 @@ public:
 
     /// Any thread, without the GIL, never blocks. False: the loop is gone, the item is still the caller's.
     bool post(Item *item) noexcept;
+    /// Any thread. Has the loop drain, though nothing may be posted: for deferred work.
+    void nudge() noexcept;
 
     /// GIL. Closes the inbox and everything that belongs to the loop. Idempotent. `drop_now`: this thread may run the
     /// destructors of the tasks that waited; the notifier may not, and hands the references on.
     void close(aiobridge_reason reason, bool drop_now);
+    /// GIL. The loop could not be called: closes, and reports the pending error unless it is that the loop is closed.
+    void give_up(PyObject *loop, bool drop_now);
     bool is_closed() const noexcept { return inbox.is_closed() || runtime.closed(); }
 
     /// GIL: a new reference, null when the loop is gone.
     Ref loop() const noexcept { return target(loop_reference_); }
     bool is_loop(PyObject *loop) const noexcept { return loop == loop_key_; }
-    /// GIL. True on the thread that runs this loop, which is found by its number, and by asking when that has changed.
-    bool runs_here() noexcept;
+    /// GIL. True on the thread that runs this loop.
+    bool runs_here() const noexcept { return running_loop() == loop_key_; }
     WakeMode mode() const noexcept { return mode_; }
-    bool has_readers() const noexcept { return !own_drain_; }
+    bool has_readers() const noexcept { return has_readers_; }
 
     /// GIL. Members.
     void link(Member &member) noexcept;
@@ -74,24 +78,27 @@ public:
     Signal signal;
 
     // The drain's, GIL.
-    PyObject *drain = nullptr; // borrowed: cleared by the drain's end
-    Batch batch;               // what the drain took and has not delivered: outlives the drain's call
-    bool scheduled = false;    // a call_soon(drain) is on its way
-    bool may_resume = false;   // inside a drain that may resume tasks directly
+    Ref drain() const noexcept { return Ref::borrow(drain_.get()); } // null once closed
+    Batch batch;             // what the drain took and has not delivered: outlives the drain's call
+    bool scheduled = false;  // a call_soon(drain) is on its way
+    bool may_resume = false; // inside a drain that may resume tasks directly
 
 private:
     Bridge(PyObject *loop, PyObject *loop_reference);
     ~Bridge();
-    int watch(PyObject *loop, WakeMode wanted);
+    int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
 
     std::atomic<std::uint32_t> references_{1};
     PyObject *const loop_key_; // for comparison only
     PyObject *loop_reference_; // a weak reference
-    Ref own_drain_;            // where the loop has no readers, nobody else holds it
+    Ref drain_;
     std::unique_ptr<Waker> waker_;
     WakeMode mode_ = WakeMode::call_soon;
-    unsigned long thread_ = 0; // that ran the loop when last asked
-    Member members_;           // the ring's head
+    bool has_readers_ = true;
+    Member members_; // the ring's head
 };
+
+/// GIL. Drops the reference where foreign code may run: in a drain, or when the next bridge is made.
+void drop_later(Runtime &, Ref object) noexcept;
 
 } // namespace aiobridge::core

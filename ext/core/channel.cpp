@@ -116,10 +116,10 @@ bool Channel::park() noexcept {
     return false;
 }
 
-int Channel::deliver(Bridge &) {
+int Channel::deliver(Bridge &bridge) {
     // Acquire: what the poster did; seq_cst for the order with events that are put from now on.
     consumer_.store(Consumer::quiet, std::memory_order_seq_cst);
-    const int result = stream ? stream_wake(stream) : 0;
+    const int result = stream ? stream_wake(stream, bridge.may_resume) : 0;
     release();
     return result;
 }
@@ -174,7 +174,9 @@ const aiobridge_type *Channel::take_error(void *to) noexcept {
 
 void Channel::leave(aiobridge_reason reason) noexcept {
     close(reason);
-    if (runtime_.forked() || ring_.put_count() == ring_.taken_count())
+    ring_.close(); // by us, if the writer that closes first has not come that far: nothing is discarded from an open
+                   // ring
+    if (runtime_.forked() || size() == 0)
         return;
     // What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a
     // finalizer. Without a hook thread it stays until the last handle is gone.
@@ -213,7 +215,6 @@ int Channel::on_close(const aiobridge_hook &raw) noexcept {
     if (!hook)
         return -1;
     if (!hooks_.add(hook)) {
-        hooks_.mark_used();
         HookSet::settle_late(runtime_, hook, reason());
     }
     return 0;

@@ -49,7 +49,7 @@ public:
     bool park() noexcept;
     /// The error that fail() left, once: null if there is none.
     const aiobridge_type *take_error(void *to) noexcept;
-    std::size_t size() const noexcept { return static_cast<std::size_t>(ring_.put_count() - ring_.taken_count()); }
+    std::size_t size() const noexcept { return ring_.size(); }
     std::uint64_t evicted() const noexcept { return evicted_.load(std::memory_order_relaxed); }
     std::uint64_t refused() const noexcept { return refused_.load(std::memory_order_relaxed); }
     /// True if aclose() has to wait for a hook.

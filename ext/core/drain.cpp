@@ -17,27 +17,32 @@ constexpr int items_between_clock_reads = 16;
 constexpr std::chrono::microseconds time_budget{2000};
 
 struct Drain {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     Bridge *bridge; // owned
+    bool is_reader;
 };
 
 // The calls below are foreign Python code, in which a signal handler may raise KeyboardInterrupt. It has to come out of
 // the drain, but only after the drain has left everything in order.
 bool keep_interrupt(Ref &interrupt) {
     Ref error = take_exception();
-    if (!must_pass(error.get()))
+    if (!must_pass(error.get())) {
+        set_exception(error.get());
         return false;
+    }
     interrupt = std::move(error);
     return true;
 }
 
 // Direct resumption of tasks is legal outside of every task, and would hide slow callbacks from asyncio's debug mode.
 bool may_resume(PyObject *loop, Ref &interrupt) {
-    const Ref debug(PyObject_CallMethodNoArgs(loop, names.get_debug));
-    const Ref task(debug ? PyObject_CallOneArg(names.current_task, loop) : nullptr);
+    const Ref debug = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, names.get_debug)); });
+    const Ref task = debug ? guarded([&] { return Ref(PyObject_CallOneArg(names.current_task, loop)); }) : Ref();
     if (task)
         return debug.get() == Py_False && task.get() == Py_None;
-    keep_interrupt(interrupt);
+    if (!keep_interrupt(interrupt))
+        PyErr_Clear();
     return false;
 }
 
@@ -45,11 +50,14 @@ bool may_resume(PyObject *loop, Ref &interrupt) {
 bool schedule(Bridge &bridge, PyObject *loop, Ref &interrupt) {
     while (!bridge.scheduled) {
         // No context: the handle copies ours, which is empty. A nested loop could not enter one that we share with it.
-        PyObject *arguments[] = {loop, bridge.drain};
-        if (Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 2, nullptr)))
+        const Ref drain = bridge.drain();
+        if (!drain)
+            return false;
+        PyObject *arguments[] = {loop, drain.get()};
+        if (guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 2, nullptr)); }))
             bridge.scheduled = true;
         else if (!keep_interrupt(interrupt)) {
-            bridge.close(AIOBRIDGE_LOOP_CLOSED, true);
+            bridge.give_up(loop, true);
             return false;
         } // else try again: a second call of the drain does no harm, a missing one does
     }
@@ -82,26 +90,50 @@ int deliver_batch(Bridge &bridge, PyObject *loop, Ref &interrupt) {
     }
 }
 
-PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t count, PyObject *) {
+// The loop calls the reader in the one context of its handle, and cannot do so again in a loop nested in what we
+// deliver: so leave that context meanwhile. (Handles of call_soon have a context each.)
+class OutsideContext {
+public:
+    explicit OutsideContext(bool leave) noexcept : context_(leave ? Ref::borrow(PyThreadState_Get()->context) : Ref()) {
+        if (context_ && PyContext_Exit(context_.get()) != 0) {
+            PyErr_Clear(); // a lazily made context, which was never entered
+            context_ = Ref();
+        }
+    }
+    ~OutsideContext() {
+        const ErrorAside error;
+        if (context_ && PyContext_Enter(context_.get()) != 0)
+            PyErr_WriteUnraisable(context_.get());
+    }
+    OutsideContext(const OutsideContext &) = delete;
+    OutsideContext &operator=(const OutsideContext &) = delete;
+
+private:
+    Ref context_;
+};
+
+PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *) {
     Bridge &bridge = *reinterpret_cast<Drain *>(self)->bridge;
-    if (bridge.is_closed() || bridge.runtime.closed())
+    const bool is_reader = reinterpret_cast<Drain *>(self)->is_reader;
+    // Before taking, so that a post that comes between the two sets it again; and even if closed, or it would stay
+    // readable for ever.
+    if (is_reader && !bridge.runtime.forked())
+        bridge.signal.clear();
+    if (bridge.is_closed())
         Py_RETURN_NONE;
     const Ref alive = Ref::borrow(self);
     const Ref loop = bridge.loop();
     if (!loop)
         Py_RETURN_NONE;
-    // The reader is registered with an argument, to tell its calls from the others: clear the descriptor before taking,
-    // so that a post that comes between the two sets it again.
-    if (PyVectorcall_NARGS(count) == 1)
-        bridge.signal.clear();
-    else
+    if (!is_reader)
         bridge.scheduled = false;
-    bridge.runtime.run_deferred(loop.get());
+    Ref interrupt;
+    if (bridge.runtime.run_deferred(loop.get()) != 0)
+        keep_interrupt(interrupt);
 
     if (bridge.batch.empty())
         bridge.batch = bridge.inbox.take();
     int result = 0;
-    Ref interrupt;
     if (bridge.batch.empty()) {
         if (!bridge.inbox.rest())
             schedule(bridge, loop.get(), interrupt);
@@ -109,6 +141,7 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t count, PyObj
         bridge.runtime.figures.drains.fetch_add(1, std::memory_order_relaxed);
         const bool outer = bridge.may_resume;
         bridge.may_resume = may_resume(loop.get(), interrupt);
+        const OutsideContext outside(is_reader);
         result = deliver_batch(bridge, loop.get(), interrupt);
         bridge.may_resume = outer;
     }
@@ -126,12 +159,10 @@ PyObject *drain_repr(PyObject *self) {
     return PyUnicode_FromFormat("<aiobridge drain of %R>", loop ? loop.get() : Py_None);
 }
 
-// The loop has let go of its reader: it was closed, or collected.
 void drain_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
     Bridge *bridge = reinterpret_cast<Drain *>(self)->bridge;
-    bridge->drain = nullptr;
-    if (!bridge->runtime.forked()) {
+    if (reinterpret_cast<Drain *>(self)->is_reader && !bridge->runtime.forked()) {
         const ErrorAside error;
         bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
     }
@@ -158,17 +189,23 @@ PyType_Spec drain_spec = {"aiobridge._core.Drain", sizeof(Drain), 0,
                           drain_slots};
 PyTypeObject *drain_type;
 
-} // namespace
-
-PyObject *make_drain(Bridge &bridge) noexcept {
+PyObject *make(Bridge &bridge, bool is_reader) noexcept {
     auto *drain = reinterpret_cast<Drain *>(drain_type->tp_alloc(drain_type, 0));
     if (!drain)
         return nullptr;
+    bridge.retain();
     drain->vectorcall = call_drain;
     drain->bridge = &bridge;
-    bridge.drain = reinterpret_cast<PyObject *>(drain);
+    drain->is_reader = is_reader;
     return reinterpret_cast<PyObject *>(drain);
 }
+
+} // namespace
+
+PyObject *make_drain(Bridge &bridge) noexcept { return make(bridge, false); }
+PyObject *make_reader(Bridge &bridge) noexcept { return make(bridge, true); }
+
+void disarm_reader(PyObject *reader) noexcept { reinterpret_cast<Drain *>(reader)->is_reader = false; }
 
 int register_drain(PyObject *module) noexcept {
     drain_type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &drain_spec, nullptr));

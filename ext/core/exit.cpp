@@ -57,19 +57,24 @@ void at_exit() noexcept {
     runtime.gate.close();
     bool left = true, drained = true;
     aiobridge_job *calls = runtime.pool.close();
-    Py_BEGIN_ALLOW_THREADS left = runtime.gate.wait_until_empty(patience);
-    while (calls) {
-        aiobridge_job *call = calls;
-        calls = call->next;
-        call->drop(call);
-    }
-    Py_END_ALLOW_THREADS runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
+    Py_BEGIN_ALLOW_THREADS
+        left = runtime.gate.wait_until_empty(patience);
+        while (calls) {
+            aiobridge_job *call = calls;
+            calls = call->next;
+            call->drop(call);
+        }
+    Py_END_ALLOW_THREADS
+    runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
     Bridge::close_all(AIOBRIDGE_INTERPRETER_EXIT);
     if (runtime.hooks.is_started()) {
-        Py_BEGIN_ALLOW_THREADS drained = drain_hooks(runtime);
+        Py_BEGIN_ALLOW_THREADS
+            drained = drain_hooks(runtime);
         Py_END_ALLOW_THREADS
     }
-    runtime.run_deferred(nullptr);
+    if (runtime.run_deferred(nullptr) != 0)
+        PyErr_WriteUnraisable(nullptr);
+    runtime.notify_waiters();
     if (!left)
         warn("aiobridge: its notifier thread did not return from a loop's call_soon_threadsafe within 5 s of the "
              "interpreter's exit");

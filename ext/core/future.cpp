@@ -10,8 +10,11 @@
 
 #include <structmember.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <thread>
 
 namespace aiobridge::core {
 namespace {
@@ -21,7 +24,7 @@ PyTypeObject *future_type;
 Future *as_future(PyObject *object) noexcept { return reinterpret_cast<Future *>(object); }
 PyObject *as_object(Future *future) noexcept { return reinterpret_cast<PyObject *>(future); }
 
-void on_loop_closed(PyObject *object, aiobridge_reason reason);
+void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now);
 
 Future *new_future(Bridge *bridge) noexcept {
     auto *future = as_future(future_type->tp_alloc(future_type, 0));
@@ -76,9 +79,9 @@ void convert(Future *future, Ref &result, Ref &exception) noexcept {
     Operation &operation = *future->operation;
     if (const auto *type = operation.payload_type()) {
         if (type->flags & AIOBRIDGE_TYPE_ERROR)
-            future->converter->error(operation.payload());
+            guarded([&] { return future->converter->error(operation.payload()), true; });
         else
-            result = Ref(future->converter->value(operation.payload()));
+            result = guarded([&] { return Ref(future->converter->value(operation.payload())); });
         if (!result) {
             exception = take_exception();
             if (!exception) {
@@ -99,6 +102,8 @@ int bind(Future *future) noexcept {
     Bridge *bridge = Bridge::of_running_loop();
     if (!bridge)
         return PyErr_Occurred() ? -1 : 0;
+    if (future->bridge)
+        return 0; // foreign code ran meanwhile, and was faster
     bridge->retain();
     future->bridge = bridge;
     if (future->state != FutureState::pending)
@@ -107,7 +112,7 @@ int bind(Future *future) noexcept {
         bridge->link(future->member);
         return 0;
     }
-    return future_resolve(future);
+    return future_resolve(future, false); // we may be inside a task
 }
 
 PyObject *no_loop(Future *future) noexcept {
@@ -138,23 +143,46 @@ PyObject *outcome(Future *future) noexcept {
     return Ref::borrow(future->result).release();
 }
 
-void on_loop_closed(PyObject *object, aiobridge_reason reason) {
+void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
     Future *future = as_future(object);
     if (future->operation)
         future->operation->cancel(reason, false);
-    if (future->state == FutureState::pending) {
-        // The loop runs no callback any more, but result() on another thread must not wait for ever.
-        const ErrorAside error;
-        raise(names.closed_error, reason == AIOBRIDGE_INTERPRETER_EXIT
-                                      ? "the interpreter exits, and the native operation was not completed before"
-                                      : "the loop of this native operation was closed before it completed");
-        future->exception = take_exception().release();
-        future->state = FutureState::finished;
-        Py_CLEAR(future->callback);
-        Py_CLEAR(future->context);
-        Py_CLEAR(future->more_callbacks);
-        settle(future, false);
+    if (future->state != FutureState::pending)
+        return;
+    const ErrorAside error;
+    // result() on another thread must not wait for ever.
+    raise(names.closed_error,
+          reason == AIOBRIDGE_INTERPRETER_EXIT
+              ? "the interpreter exits, and the native operation was not completed before"
+              : "the loop of this native operation was closed, or could not be called, before it completed");
+    future->exception = take_exception().release();
+    future->state = FutureState::finished;
+    if (!drop_now) {
+        // On the notifier. What waits belongs to others, and so do its destructors.
+        Runtime &runtime = future->bridge->runtime;
+        for (PyObject **owned : {&future->callback, &future->context, &future->more_callbacks})
+            if (*owned)
+                drop_later(runtime, Ref(std::exchange(*owned, nullptr)));
     }
+    // A closed loop takes no callback; one that is open, and could not be called once, may take them now.
+    if (settle(future, false) != 0)
+        PyErr_WriteUnraisable(object);
+}
+
+bool ask_loop(PyObject *loop, const char *question) noexcept {
+    const Ref answer = guarded([&] { return Ref(PyObject_CallMethod(loop, question, nullptr)); });
+    if (!answer)
+        PyErr_Clear();
+    return answer.get() == Py_True;
+}
+
+// True if another thread runs the loop: then its results will come without us. A loop without readers may have been
+// closed unnoticed.
+bool runs_elsewhere(Bridge &bridge) noexcept {
+    const Ref loop = bridge.loop();
+    if (!loop || ask_loop(loop.get(), "is_closed"))
+        bridge.close(AIOBRIDGE_LOOP_CLOSED, true);
+    return loop && running_loop() != loop.get() && ask_loop(loop.get(), "is_running");
 }
 
 // Waits for a future of another thread's loop, or of none. 0: done, or not to be waited for here; -1 with an error.
@@ -174,15 +202,21 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
                                           std::chrono::duration<double>(std::max(seconds, 0.0)));
     }
     while (future->state == FutureState::pending && future->operation) {
-        if (future->operation->runtime().forked()) {
+        Operation &operation = *future->operation;
+        if (operation.runtime().forked()) {
             raise(names.closed_error, "%R was made before this process was forked; make it again here",
                   as_object(future));
             return -1;
         }
-        if (future->bridge ? future->bridge->runs_here() : running_loop() != nullptr)
+        if (future->bridge ? !runs_elsewhere(*future->bridge) : running_loop() != nullptr)
             return 0;
-        if (!future->bridge && future->operation->is_ready())
-            return future_resolve(future);
+        if (!future->bridge && operation.is_ready() && !future->resolving)
+            return future_resolve(future, false);
+        if (operation.runtime().closed() && !operation.is_ready()) {
+            raise(names.closed_error, "%R cannot be completed any more, because the interpreter exits",
+                  as_object(future));
+            return -1;
+        }
         const auto now = Clock::now();
         if (now >= deadline) {
             raise(PyExc_TimeoutError, "%R was not done in time", as_object(future));
@@ -190,8 +224,17 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
         }
         // In slices, because a signal does not end a wait on a condition variable.
         const auto slice = std::min(deadline, now + std::chrono::milliseconds(50));
-        Py_BEGIN_ALLOW_THREADS future->operation->wait(slice);
-        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() != 0) return -1;
+        guarded([&] {
+            PyThreadState *state = PyEval_SaveThread();
+            if (future->resolving)
+                std::this_thread::sleep_for(std::chrono::milliseconds(1)); // another thread is converting it
+            else
+                operation.wait(slice);
+            PyEval_RestoreThread(state);
+            return true;
+        });
+        if (PyErr_CheckSignals() != 0)
+            return -1;
     }
     return 0;
 }
@@ -210,7 +253,8 @@ PyObject *result(PyObject *self, PyObject *const *arguments, Py_ssize_t count, P
     if (future->state == FutureState::pending && wait_for_result(future, timeout) != 0)
         return nullptr;
     if (future->state == FutureState::pending)
-        return raise(names.invalid_state_error, "%R has no result yet; on the loop's own thread, await it", self);
+        return raise(names.invalid_state_error,
+                     "%R has no result yet, and would not get one by waiting here: await it in its loop", self);
     return outcome(future);
 }
 
@@ -289,39 +333,54 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
     Py_RETURN_NONE;
 }
 
+// All callbacks, as a new list of (callback, context).
+Ref callbacks_of(Future *future) noexcept {
+    Ref all(PyList_New(0));
+    if (!all || !future->callback)
+        return all;
+    const Ref pair(PyTuple_Pack(2, future->callback, future->context));
+    if (!pair || PyList_Append(all.get(), pair.get()) != 0 ||
+        (future->more_callbacks && PyList_SetSlice(all.get(), 1, 1, future->more_callbacks) != 0))
+        return Ref();
+    return all;
+}
+
 PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept {
     Future *future = as_future(self);
-    // Comparing is foreign code, so it sees no half-done state: look first, on lists of our own, then replace.
-    Ref kept(PyList_New(0)), all(PyList_New(0));
-    if (!kept || !all)
-        return nullptr;
-    if (future->callback) {
-        const Ref pair(PyTuple_Pack(2, future->callback, future->context));
-        if (!pair || PyList_Append(all.get(), pair.get()) != 0)
-            return nullptr;
-    }
-    if (future->more_callbacks &&
-        PyList_SetSlice(all.get(), PyList_GET_SIZE(all.get()), PyList_GET_SIZE(all.get()), future->more_callbacks) != 0)
+    Py_ssize_t removed = 0;
+    // Comparing is foreign code, which may change the list under us: so one at a time, found again by identity.
+    const Ref all = callbacks_of(future);
+    if (!all)
         return nullptr;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all.get()); ++i) {
-        PyObject *pair = PyList_GET_ITEM(all.get(), i);
-        const int equal = PyObject_RichCompareBool(PyTuple_GET_ITEM(pair, 0), function, Py_EQ);
-        if (equal < 0 || (!equal && PyList_Append(kept.get(), pair) != 0))
+        PyObject *callback = PyTuple_GET_ITEM(PyList_GET_ITEM(all.get(), i), 0);
+        const int equal = PyObject_RichCompareBool(callback, function, Py_EQ);
+        if (equal < 0)
             return nullptr;
+        Ref now = equal ? callbacks_of(future) : Ref();
+        Py_ssize_t at = 0;
+        while (now && at < PyList_GET_SIZE(now.get()) &&
+               PyTuple_GET_ITEM(PyList_GET_ITEM(now.get(), at), 0) != callback)
+            ++at;
+        if (!now || at == PyList_GET_SIZE(now.get()))
+            continue;
+        if (PyList_SetSlice(now.get(), at, at + 1, nullptr) != 0)
+            return nullptr;
+        ++removed;
+        const Ref old[] = {Ref(std::exchange(future->callback, nullptr)), Ref(std::exchange(future->context, nullptr)),
+                           Ref(std::exchange(future->more_callbacks, nullptr))};
+        if (PyList_GET_SIZE(now.get()) == 0)
+            continue;
+        const Ref first = Ref::borrow(PyList_GET_ITEM(now.get(), 0));
+        if (PyList_SetSlice(now.get(), 0, 1, nullptr) != 0)
+            return nullptr;
+        future->callback = Ref::borrow(PyTuple_GET_ITEM(first.get(), 0)).release();
+        future->context = Ref::borrow(PyTuple_GET_ITEM(first.get(), 1)).release();
+        future->more_callbacks = now.release();
     }
-    const Py_ssize_t removed = PyList_GET_SIZE(all.get()) - PyList_GET_SIZE(kept.get());
-    if (removed && future->state == FutureState::pending) {
-        Ref first;
-        if (PyList_GET_SIZE(kept.get())) {
-            first = Ref::borrow(PyList_GET_ITEM(kept.get(), 0));
-            if (PyList_SetSlice(kept.get(), 0, 1, nullptr) != 0)
-                return nullptr;
-        }
-        const Ref old[] = {Ref(future->callback), Ref(future->context), Ref(future->more_callbacks)};
-        future->callback = first ? Ref::borrow(PyTuple_GET_ITEM(first.get(), 0)).release() : nullptr;
-        future->context = first ? Ref::borrow(PyTuple_GET_ITEM(first.get(), 1)).release() : nullptr;
-        future->more_callbacks = kept.release();
-    }
+    // Nobody waits any more, so nothing is to be kept alive: if the last reference goes, the operation is abandoned.
+    if (!future->callback && std::exchange(future->held, false))
+        Py_DECREF(self); // the caller has a reference
     return PyLong_FromSsize_t(removed);
 }
 
@@ -400,8 +459,10 @@ void finalize(PyObject *self) noexcept {
         return;
     const ErrorAside error;
     future->never_retrieved = false;
-    if (const Ref loop = future->bridge ? future->bridge->loop() : Ref())
-        call_exception_handler(loop.get(), "aiobridge.Future exception was never retrieved", future->exception, self);
+    const Ref loop = future->bridge ? future->bridge->loop() : Ref();
+    if (loop && call_exception_handler(loop.get(), "aiobridge.Future exception was never retrieved", future->exception,
+                                       self) != 0)
+        PyErr_WriteUnraisable(self);
 }
 
 void dealloc(PyObject *self) noexcept {
@@ -411,13 +472,14 @@ void dealloc(PyObject *self) noexcept {
     PyObject_GC_UnTrack(self);
     Future *future = as_future(self);
     Bridge::unlink(future->member);
+    // First, because what follows may run foreign code, which must not find us.
+    if (future->operation)
+        future->operation->future = nullptr;
     if (future->weak_references)
         PyObject_ClearWeakRefs(self);
-    if (future->operation) {
-        // Nobody waits any more: a pending operation is abandoned, which reaches its hook on the hook thread.
-        future->operation->future = nullptr;
+    // Nobody waits any more: a pending operation is abandoned, which reaches its hook on the hook thread.
+    if (future->operation)
         future->operation->release_consumer();
-    }
     if (future->bridge)
         future->bridge->release();
     clear(self);
@@ -509,6 +571,8 @@ PyObject *operation_future(Operation &operation, const aiobridge_converter *conv
     if (!future)
         return nullptr;
     Ref owner(as_object(future));
+    if (operation.had_future)
+        return operation_future(operation, converter); // foreign code ran meanwhile, and was faster
     operation.retain_consumer();
     future->operation = &operation;
     future->converter = converter;
@@ -537,12 +601,14 @@ PyObject *make_finished(PyObject *result) noexcept {
     return as_object(future);
 }
 
-int future_resolve(Future *future) noexcept {
+int future_resolve(Future *future, bool direct) noexcept {
     const Ref alive = Ref::borrow(as_object(future));
-    if (future->state != FutureState::pending)
+    if (future->state != FutureState::pending || future->resolving)
         return 0;
     Ref result, exception;
+    future->resolving = true;
     convert(future, result, exception);
+    future->resolving = false;
     if (future->state != FutureState::pending)
         return 0; // the conversion ran foreign code, and that cancelled us
     const Ref passing = exception && must_pass(exception.get()) ? Ref::borrow(exception.get()) : Ref();
@@ -553,7 +619,7 @@ int future_resolve(Future *future) noexcept {
         future->result = result.release();
     }
     future->state = future->result || future->exception ? FutureState::finished : FutureState::cancelled;
-    const int status = settle(future, future->bridge && future->bridge->may_resume);
+    const int status = settle(future, direct);
     if (status == 0 && passing) {
         set_exception(passing.get());
         return -1;
@@ -561,13 +627,13 @@ int future_resolve(Future *future) noexcept {
     return status;
 }
 
-int future_finish_wait(Future *wait) noexcept {
+int future_finish_wait(Future *wait, bool direct) noexcept {
     const Ref alive = Ref::borrow(as_object(wait));
     if (wait->state != FutureState::pending)
         return 0;
     wait->result = Ref::borrow(Py_None).release();
     wait->state = FutureState::finished;
-    return settle(wait, wait->bridge->may_resume);
+    return settle(wait, direct);
 }
 
 bool future_cancel(Future *future, PyObject *message) noexcept {

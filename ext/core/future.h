@@ -15,7 +15,8 @@ enum class FutureState : unsigned char { pending, cancelled, finished };
 /// One result. Either the Python side of an operation, or (with no operation) what a task waits on for a stream.
 /// A member of its bridge while it is pending.
 struct Future {
-    PyObject_HEAD Operation *operation; // its consumer's end; null for a stream's wait
+    PyObject_HEAD
+    Operation *operation; // its consumer's end; null for a stream's wait
     const aiobridge_converter *converter;
     Bridge *bridge; // owned; null: made where no loop runs, and not awaited yet
     Member member;
@@ -27,6 +28,7 @@ struct Future {
     bool blocking;          // asyncio's handshake: the future was just yielded to a task
     bool held;              // we hold a reference to ourselves, from the first callback on
     bool never_retrieved;   // an error that nobody has looked at
+    bool resolving;         // the payload is being converted, by foreign code that may come back to us
     bool callbacks_by_loop; // a callback went through call_soon: later ones must not overtake it
 };
 
@@ -40,11 +42,11 @@ Future *make_wait(Bridge &) noexcept;
 /// GIL. A finished future with this result (stolen; null: with the pending error raised instead).
 PyObject *make_finished(PyObject *result) noexcept;
 
-/// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. -1: an error that
-/// must pass, after everything is in order.
-int future_resolve(Future *) noexcept;
+/// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. `direct`: we are in a
+/// drain, outside of every task, and may resume tasks. -1: an error that must pass, after everything is in order.
+int future_resolve(Future *, bool direct) noexcept;
 /// GIL, loop thread. Finishes a wait. As above.
-int future_finish_wait(Future *) noexcept;
+int future_finish_wait(Future *, bool direct) noexcept;
 /// GIL. False if it was done.
 bool future_cancel(Future *, PyObject *message) noexcept;
 

@@ -5,7 +5,8 @@ namespace aiobridge::core {
 namespace {
 
 struct FutureIterator {
-    PyObject_HEAD Future *future; // owned; null at the end
+    PyObject_HEAD
+    Future *future; // owned; null at the end
     bool yielded;
 };
 

@@ -32,10 +32,8 @@ class HookSet {
 public:
     /// Any thread. False: the set is settled, and the hook is still the caller's, for settle_late.
     bool add(Hook *hook) noexcept {
-        if (hooks_.post(hook) == Posted::refused)
-            return false;
-        used_.store(true, std::memory_order_relaxed);
-        return true;
+        mark_used(); // before, so that an aclose() in between waits for it
+        return hooks_.post(hook) != Posted::refused;
     }
     /// Any thread, the first call counts. `reason`: run them with it; `open`: destroy them without running.
     void settle(Runtime &runtime, aiobridge_reason reason) noexcept;
@@ -44,9 +42,9 @@ public:
     /// True once a hook was ever added. Relaxed: asked by the thread that has settled the set, or by one that has
     /// synchronised with the one that added.
     bool used() const noexcept { return used_.load(std::memory_order_relaxed); }
-    void mark_used() noexcept { used_.store(true, std::memory_order_relaxed); }
 
 private:
+    void mark_used() noexcept { used_.store(true, std::memory_order_relaxed); }
     Inbox hooks_;
     std::atomic<bool> used_{false};
 };

@@ -27,7 +27,6 @@ public:
         }
     }
     bool empty() const noexcept { return !first_; }
-    bool has_one() const noexcept { return first_ && !first_->next; }
     Node *pop() noexcept {
         Node *node = first_;
         if (node)
@@ -85,6 +84,12 @@ public:
         // Relaxed: nothing is published; what is posted next is ordered by its own release.
         return head_.compare_exchange_strong(expected, idle(), std::memory_order_relaxed) || expected == idle() ||
                expected == closed();
+    }
+
+    /// Any thread. As a post of nothing: true if the caller must wake the taker.
+    bool arm() noexcept {
+        Node *expected = idle();
+        return head_.compare_exchange_strong(expected, nullptr, std::memory_order_relaxed);
     }
 
     /// Refuses every later post, and returns what waited.

@@ -10,7 +10,8 @@ struct Stream;
 /// An awaitable that is its own iterator: ready at once when an event is buffered. Not a future: what a task waits on
 /// is the stream's wait, so that no result can be stored outside the ring and lost there when the task is cancelled.
 struct Next {
-    PyObject_HEAD Stream *stream; // owned; null once it is over
+    PyObject_HEAD
+    Stream *stream; // owned; null once it is over
 };
 
 int register_next(PyObject *module) noexcept;

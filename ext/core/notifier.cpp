@@ -6,7 +6,9 @@
 namespace aiobridge::core {
 
 void notify_loop(Node *node) {
-    auto *bridge = static_cast<Bridge *>(static_cast<NotifierWaker *>(node)->owner);
+    auto *waker = static_cast<NotifierWaker *>(node);
+    auto *bridge = static_cast<Bridge *>(waker->owner);
+    waker->taken();
     Runtime &runtime = bridge->runtime;
     // Inside the gate the interpreter cannot go away: exit waits for us.
     if (runtime.gate.enter()) {

@@ -52,6 +52,7 @@ void Operation::release() noexcept {
     ::operator delete(static_cast<void *>(this), alignment);
 }
 
+void Operation::retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
 void Operation::retain_promise() noexcept { promises_.fetch_add(1, std::memory_order_relaxed); }
 void Operation::retain_consumer() noexcept { consumers_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -152,7 +153,8 @@ void Operation::wait(std::chrono::steady_clock::time_point until) {
 }
 
 void Operation::mark_delivered() noexcept {
-    if (word_.fetch_or(delivered, std::memory_order_acq_rel) & waited)
+    // In a child process the lock may be held by a thread of the parent.
+    if (!runtime_.forked() && word_.fetch_or(delivered, std::memory_order_acq_rel) & waited)
         runtime_.notify_waiters();
 }
 
@@ -174,8 +176,8 @@ int Operation::on_cancel(const aiobridge_hook &raw) noexcept {
     return 0;
 }
 
-int Operation::deliver(Bridge &) {
-    const int result = future ? future_resolve(future) : 0;
+int Operation::deliver(Bridge &bridge) {
+    const int result = future ? future_resolve(future, bridge.may_resume) : 0;
     release();
     return result;
 }
@@ -191,6 +193,8 @@ void Operation::report_misuse() noexcept {
     } catch (const std::bad_alloc &) {
         // It is counted all the same.
     }
+    if (word_.load(std::memory_order_acquire) & bound)
+        bridge_->nudge();
 }
 
 } // namespace aiobridge::core

@@ -37,6 +37,8 @@ public:
     static Operation *create(const aiobridge_operation_options &) noexcept; // null: no memory
     static Operation *from(aiobridge_operation *raw) noexcept { return static_cast<Operation *>(raw); }
 
+    void retain() noexcept;
+    void release() noexcept;
     void retain_promise() noexcept;
     void release_promise() noexcept; // the last one, unfulfilled, breaks the promise
     void retain_consumer() noexcept;
@@ -77,7 +79,6 @@ public:
 private:
     explicit Operation(const aiobridge_operation_options &) noexcept;
     ~Operation();
-    void release() noexcept;
     void become_ready() noexcept;
     void report_misuse() noexcept;
 
@@ -87,7 +88,7 @@ private:
     Runtime &runtime_;
     std::atomic<std::uint32_t> word_{0};
     // Counts: acquire and release on the way to zero, so that the one who frees sees all that was done.
-    std::atomic<std::uint32_t> references_{2}; // one for all promises, one for all consumers, one for each post
+    std::atomic<std::uint32_t> references_{2}; // one for all promises, one for all consumers; posts, stop tokens
     std::atomic<std::uint32_t> promises_{1}, consumers_{1};
     Bridge *bridge_ = nullptr; // written before `bound` is set
     const aiobridge_type *type_ = nullptr;

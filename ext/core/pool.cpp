@@ -20,19 +20,14 @@ int Pool::submit(aiobridge_job *job) {
         size_ = std::max(1u, std::thread::hardware_concurrency());
     // An idle thread that was woken still counts as idle until it runs, so compare with what is queued.
     if (queued_ >= idle_ && started_ < size_) {
-        const unsigned number = started_++;
-        lock.unlock();
-        bool failed = false;
+        // Under the lock: nobody may count on a thread that then cannot be started.
         try {
-            std::thread([this, number] { run(number); }).detach();
+            std::thread([this, number = started_] { run(number); }).detach();
+            ++started_;
         } catch (const std::system_error &) {
-            failed = true; // those that run will do, if there are any
+            if (started_ == 0)
+                return -1; // else those that run will do
         }
-        lock.lock();
-        if (failed && --started_ == 0)
-            return -1;
-        if (closed_)
-            return -1;
     }
     job->next = nullptr;
     *last_ = job;

@@ -2,6 +2,7 @@
 #include "python.h"
 
 #include <cstdarg>
+#include <cstring>
 
 namespace aiobridge::core {
 
@@ -64,6 +65,8 @@ bool must_pass(PyObject *exception) noexcept {
 }
 
 Ref target(PyObject *weak_reference) noexcept {
+    if (!weak_reference)
+        return Ref();
 #if PY_VERSION_HEX >= 0x030d0000
     PyObject *object = nullptr;
     PyWeakref_GetRef(weak_reference, &object);
@@ -82,13 +85,24 @@ PyObject *raise(PyObject *type, const char *format, ...) noexcept {
     return nullptr;
 }
 
-void call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept {
-    const Ref context(Py_BuildValue("{s:s}", "message", message));
-    if (context && (!exception || PyDict_SetItemString(context.get(), "exception", exception) == 0) &&
+Ref to_text(const char *text) noexcept {
+    return Ref(PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace"));
+}
+
+int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept {
+    const Ref context(PyDict_New()), text = to_text(message);
+    if (context && text && PyDict_SetItemString(context.get(), "message", text.get()) == 0 &&
+        (!exception || PyDict_SetItemString(context.get(), "exception", exception) == 0) &&
         (!future || PyDict_SetItemString(context.get(), "future", future) == 0) &&
-        Ref(PyObject_CallMethodOneArg(loop, names.call_exception_handler, context.get())))
-        return;
+        guarded([&] { return Ref(PyObject_CallMethodOneArg(loop, names.call_exception_handler, context.get())); }))
+        return 0;
+    Ref error = take_exception();
+    const bool passes = must_pass(error.get());
+    set_exception(error.get());
+    if (passes)
+        return -1;
     PyErr_WriteUnraisable(future ? future : loop);
+    return 0;
 }
 
 PyObject *running_loop() noexcept {

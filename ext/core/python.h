@@ -3,6 +3,8 @@
 
 #include <Python.h>
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace aiobridge::core {
@@ -53,15 +55,44 @@ inline void set_exception(PyObject *exception) noexcept {
 /// True for KeyboardInterrupt and SystemExit, which asyncio lets through to whoever runs the loop.
 bool must_pass(PyObject *exception) noexcept;
 
-/// What a weak reference points to, if it lives: a new reference.
+/// What a weak reference points to, if it lives: a new reference. The weak reference may be null.
 Ref target(PyObject *weak_reference) noexcept;
+
+/// Stops a thread for ever, unless it is told that all went well.
+class HangOnUnwind {
+public:
+    HangOnUnwind() noexcept = default;
+    HangOnUnwind(const HangOnUnwind &) = delete;
+    HangOnUnwind &operator=(const HangOnUnwind &) = delete;
+    ~HangOnUnwind() {
+        while (!returned_)
+            std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+    void returned() noexcept { returned_ = true; }
+
+private:
+    bool returned_ = false;
+};
+
+/// Calls foreign Python code. GIL. While the interpreter exits, Python up to 3.13 ends a thread that wants the GIL back
+/// by unwinding it, which would go through our frames without the GIL, and abort the process at the first noexcept. So
+/// the thread stops here, as Python 3.14 does it. Not inlined: the guard must be in a frame that is allowed to unwind.
+template <class F> [[gnu::noinline]] auto guarded(F &&call) {
+    HangOnUnwind guard;
+    auto result = call();
+    guard.returned();
+    return result;
+}
 
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
 /// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception` and `future` may be null.
-/// Leaves no error set.
-void call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept;
+/// -1 with an error that must pass, else no error is left.
+int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept;
+
+/// Text of C++, which may be anything, as str.
+Ref to_text(const char *text) noexcept;
 
 /// Interned names and imported objects. Filled at import, never released.
 struct Names {

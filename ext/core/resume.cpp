@@ -1,6 +1,8 @@
 // ext/core/resume.cpp: calls what waits for a future, directly where that is legal
 #include "resume.h"
 
+#include <cstring>
+
 namespace aiobridge::core {
 namespace {
 
@@ -11,7 +13,8 @@ bool is_task_wakeup(PyObject *callback) noexcept {
     if (!PyCFunction_CheckExact(callback))
         return false;
     PyObject *self = PyCFunction_GET_SELF(callback);
-    return self && PyObject_TypeCheck(self, reinterpret_cast<PyTypeObject *>(names.task_type));
+    return self && PyObject_TypeCheck(self, reinterpret_cast<PyTypeObject *>(names.task_type)) &&
+           std::strcmp(reinterpret_cast<PyCFunctionObject *>(callback)->m_ml->ml_name, "task_wakeup") == 0;
 }
 
 enum class Resumed { yes, must_pass, not_entered };
@@ -21,7 +24,7 @@ Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
         PyErr_Clear(); // it is entered already, by a loop inside a task of the same context
         return Resumed::not_entered;
     }
-    const Ref done(PyObject_CallOneArg(callback, reinterpret_cast<PyObject *>(future)));
+    const Ref done = guarded([&] { return Ref(PyObject_CallOneArg(callback, reinterpret_cast<PyObject *>(future))); });
     Ref error;
     if (!done)
         error = take_exception();
@@ -33,10 +36,18 @@ Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
         return Resumed::must_pass;
     }
     // A task keeps its coroutine's errors to itself; this is one of the task's own.
-    if (const Ref loop = future->bridge->loop())
-        call_exception_handler(loop.get(), "a task could not be resumed", error.get(),
-                               reinterpret_cast<PyObject *>(future));
-    return Resumed::yes;
+    const Ref loop = future->bridge->loop();
+    return loop && call_exception_handler(loop.get(), "a task could not be resumed", error.get(),
+                                          reinterpret_cast<PyObject *>(future)) != 0
+               ? Resumed::must_pass
+               : Resumed::yes;
+}
+
+bool is_closed(PyObject *loop) noexcept {
+    const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
+    if (!closed)
+        PyErr_Clear();
+    return closed.get() == Py_True;
 }
 
 } // namespace
@@ -46,17 +57,24 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
     if (!loop)
         return 0; // the loop is gone, and with it everything that waited
     PyObject *arguments[] = {loop.get(), callback, reinterpret_cast<PyObject *>(future), context};
-    const auto schedule = [&] {
-        return static_cast<bool>(Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 3, names.context_keyword)));
-    };
-    if (schedule())
+    // A future may be cancelled, or its result claimed, on another thread.
+    PyObject *method = future->bridge->runs_here() ? names.call_soon : names.call_soon_threadsafe;
+    const auto schedule = [&] { return Ref(PyObject_VectorcallMethod(method, arguments, 3, names.context_keyword)); };
+    const Py_ssize_t references = Py_REFCNT(callback);
+    if (guarded(schedule))
         return 0;
-    // A closed loop drops the callback, as it drops all others. A signal handler's KeyboardInterrupt comes out of the
-    // first Python function that is entered, hence before the callback was queued.
     Ref error = take_exception();
-    if (!must_pass(error.get()))
-        return 0;
-    if (!schedule())
+    if (!must_pass(error.get())) {
+        // A closed loop drops the callback, as it drops all others.
+        if (is_closed(loop.get()))
+            return 0;
+        set_exception(error.get());
+        return -1;
+    }
+    // A signal handler has raised inside call_soon, before or after it queued the callback: twice would be as wrong as
+    // not at all. Who has queued it refers to it; so do the frames in the traceback, which therefore goes.
+    PyException_SetTraceback(error.get(), Py_None);
+    if (Py_REFCNT(callback) <= references && !guarded(schedule))
         PyErr_Clear();
     set_exception(error.get());
     return -1;
@@ -68,34 +86,35 @@ int run_callbacks(Future *future, bool direct) noexcept {
     const Ref more(std::exchange(future->more_callbacks, nullptr));
     if (!callback)
         return 0;
-    int result = 0;
-    // Only if nothing waits in the loop's queue for this future: callbacks run in the order in which they were added.
-    if (direct && !future->callbacks_by_loop && is_task_wakeup(callback.get())) {
-        switch (resume(future, callback.get(), context.get())) {
-        case Resumed::yes: break;
-        case Resumed::must_pass: result = -1; break;
-        case Resumed::not_entered: direct = false; break;
-        }
-    } else {
-        direct = false;
-    }
-    Ref error;
-    if (result != 0)
-        error = take_exception();
+    Ref interrupt;
     const auto through_loop = [&](PyObject *function, PyObject *its_context) {
         future->callbacks_by_loop = true;
-        if (call_soon(future, function, its_context) != 0)
-            error = take_exception();
+        if (call_soon(future, function, its_context) == 0)
+            return;
+        Ref error = take_exception();
+        const Ref loop = future->bridge->loop();
+        if (must_pass(error.get()))
+            interrupt = std::move(error);
+        else if (loop && call_exception_handler(loop.get(), "a callback of a Future could not be scheduled",
+                                                error.get(), reinterpret_cast<PyObject *>(future)) != 0)
+            interrupt = take_exception();
     };
-    if (!direct)
+    // Directly only if nothing waits in the loop's queue for this future: callbacks run in the order in which they were
+    // added.
+    auto resumed = Resumed::not_entered;
+    if (direct && !future->callbacks_by_loop && is_task_wakeup(callback.get()))
+        resumed = resume(future, callback.get(), context.get());
+    if (resumed == Resumed::must_pass)
+        interrupt = take_exception();
+    else if (resumed == Resumed::not_entered)
         through_loop(callback.get(), context.get());
     for (Py_ssize_t i = 0; more && i < PyList_GET_SIZE(more.get()); ++i) {
         PyObject *pair = PyList_GET_ITEM(more.get(), i);
         through_loop(PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     }
-    if (!error)
+    if (!interrupt)
         return 0;
-    set_exception(error.get());
+    set_exception(interrupt.get());
     return -1;
 }
 

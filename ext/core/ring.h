@@ -114,6 +114,13 @@ public:
         const std::uint64_t tail = tail_.load(std::memory_order_seq_cst);
         return (tail & closed_bit) && head_.load(std::memory_order_acquire) == (tail & ~closed_bit);
     }
+    /// Events that wait, as seen by a thread that neither puts nor takes meanwhile; else an estimate.
+    std::size_t size() const noexcept {
+        // The head first: it never overtakes the tail, so the difference is never negative.
+        const std::uint64_t head = head_.load(std::memory_order_acquire);
+        const std::uint64_t size = (tail_.load(std::memory_order_acquire) & ~closed_bit) - head;
+        return static_cast<std::size_t>(size < capacity_ ? size : capacity_);
+    }
     /// Events put so far, and events taken or evicted so far. Exact while nobody puts.
     std::uint64_t put_count() const noexcept { return tail_.load(std::memory_order_acquire) & ~closed_bit; }
     std::uint64_t taken_count() const noexcept { return head_.load(std::memory_order_acquire); }

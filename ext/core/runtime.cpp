@@ -14,11 +14,13 @@ namespace {
 class Report final : public Deferred {
 public:
     explicit Report(std::string message) noexcept : message_("aiobridge: " + std::move(message)) {}
-    void run(PyObject *loop) override {
+    int run(PyObject *loop) override {
         if (loop)
-            call_exception_handler(loop, message_.c_str(), nullptr, nullptr);
-        else if (!Ref(PyObject_CallMethod(names.logger, "error", "ss", "%s", message_.c_str())))
+            return call_exception_handler(loop, message_.c_str(), nullptr, nullptr);
+        const Ref text = to_text(message_.c_str());
+        if (!text || !Ref(PyObject_CallMethod(names.logger, "error", "sO", "%s", text.get())))
             PyErr_WriteUnraisable(names.logger);
+        return 0;
     }
 
 private:
@@ -34,15 +36,20 @@ void Runtime::start() { current_.store(new Runtime, std::memory_order_release); 
 
 void Runtime::defer(Deferred *work) noexcept { deferred_.post(work); }
 
-void Runtime::run_deferred(PyObject *loop) {
+int Runtime::run_deferred(PyObject *loop) {
     Batch batch = deferred_.take();
     if (batch.empty())
-        return;
-    const ErrorAside error;
+        return 0;
+    Ref interrupt;
     while (Node *node = batch.pop()) {
         const std::unique_ptr<Deferred> work(static_cast<Deferred *>(node));
-        work->run(loop);
+        if (work->run(loop) != 0)
+            interrupt = take_exception();
     }
+    if (!interrupt)
+        return 0;
+    set_exception(interrupt.get());
+    return -1;
 }
 
 void Runtime::report(std::string message) noexcept {

@@ -24,8 +24,8 @@ namespace aiobridge::core {
 class Deferred : public Node {
 public:
     virtual ~Deferred() = default;
-    /// GIL. `loop` is the loop of the drain, borrowed, or null. Leaves no Python error set.
-    virtual void run(_object *loop) = 0;
+    /// GIL. `loop` is the loop of the drain, borrowed, or null. -1 with an error that must pass, else none is left.
+    virtual int run(_object *loop) = 0;
 };
 
 enum class WakeMode : std::uint8_t { call_soon, fd };
@@ -56,8 +56,8 @@ public:
 
     /// Any thread, never blocks.
     void defer(Deferred *work) noexcept;
-    /// GIL.
-    void run_deferred(_object *loop);
+    /// GIL. -1 with an error that must pass; all the work is done all the same.
+    int run_deferred(_object *loop);
     /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge".
     void report(std::string message) noexcept;
 

@@ -58,6 +58,8 @@ void configure_pool(long long threads) {
 }
 
 void configure(const std::optional<std::string> &wakeup, std::optional<long long> pool_threads) {
+    if (wakeup)
+        wake_mode("aiobridge.configure: wakeup", *wakeup); // both are looked at before either is done
     if (pool_threads)
         configure_pool(*pool_threads);
     if (wakeup)
@@ -66,7 +68,8 @@ void configure(const std::optional<std::string> &wakeup, std::optional<long long
 
 py::dict stats() {
     Runtime &runtime = Runtime::current();
-    runtime.run_deferred(running_loop()); // what waits to be dropped is not alive
+    if (runtime.run_deferred(running_loop()) != 0) // what waits to be dropped is not alive
+        throw py::error_already_set();
     const auto figure = [](const std::atomic<std::uint64_t> &value) { return value.load(std::memory_order_relaxed); };
     py::dict result;
     result["loops"] = Bridge::live();

@@ -57,9 +57,8 @@ PyObject *take(Stream *stream) noexcept {
         return PyErr_NoMemory();
     if (!channel.take(room.get()))
         return nullptr;
-    ++stream->delivered;
     // Out of the ring before foreign code runs: the converter may take from this stream, or close it.
-    PyObject *object = stream->converter->value(room.get());
+    PyObject *object = guarded([&] { return stream->converter->value(room.get()); });
     if (!object && !PyErr_Occurred())
         raise(PyExc_SystemError, "the converter of %R failed without an error", as_object(stream));
     if (!(type.flags & AIOBRIDGE_TYPE_TRIVIAL))
@@ -71,15 +70,15 @@ PyObject *take(Stream *stream) noexcept {
 void raise_end(Stream *stream) noexcept {
     alignas(8) unsigned char error[Channel::error_room];
     if (const auto *type = stream->left ? nullptr : stream->channel->take_error(error)) {
-        stream->converter->error(error);
+        guarded([&] { return stream->converter->error(error), true; });
         if (!(type->flags & AIOBRIDGE_TYPE_TRIVIAL))
             type->destroy(error);
         if (!PyErr_Occurred())
             raise(PyExc_SystemError, "the converter of %R failed without an error", as_object(stream));
         return;
     }
-    if (stream->channel->reason() == AIOBRIDGE_LOOP_CLOSED)
-        raise(names.closed_error, "the loop of %R was closed", as_object(stream));
+    if (stream->lost || stream->channel->reason() == AIOBRIDGE_LOOP_CLOSED)
+        raise(names.closed_error, "the loop of %R was closed before its end was reached", as_object(stream));
     else
         PyErr_SetNone(PyExc_StopAsyncIteration);
 }
@@ -89,11 +88,14 @@ int leave(Stream *stream, aiobridge_reason reason) noexcept {
     stream->left = true;
     Bridge::unlink(stream->member);
     stream->channel->leave(reason);
-    return stream_wake(stream);
+    // Not directly: whoever closes may be a task itself.
+    return stream_wake(stream, false);
 }
 
-void on_loop_closed(PyObject *object, aiobridge_reason reason) {
+void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     Stream *stream = as_stream(object);
+    stream->lost = stream->channel->size() > 0;
+    stream->left = true;
     stream->channel->leave(reason);
 }
 
@@ -180,14 +182,15 @@ void dealloc(PyObject *self) noexcept {
     PyObject_GC_UnTrack(self);
     Stream *stream = as_stream(self);
     Bridge::unlink(stream->member);
+    // First, because what follows may run foreign code, which must not find us.
+    if (stream->channel)
+        stream->channel->stream = nullptr;
     if (stream->weak_references)
         PyObject_ClearWeakRefs(self);
     clear(self);
-    if (stream->channel) {
-        // Closed as abandoned, unless it is closed: that reaches the hook on the hook thread.
-        stream->channel->stream = nullptr;
+    // Closed as abandoned, unless it is closed: that reaches the hook on the hook thread.
+    if (stream->channel)
         stream->channel->release_consumer();
-    }
     if (stream->bridge)
         stream->bridge->release();
     type->tp_free(self);
@@ -281,6 +284,11 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
     Stream *stream = as_stream(stream_type->tp_alloc(stream_type, 0));
     if (!stream)
         return nullptr;
+    if (channel.had_stream) {
+        // Foreign code ran meanwhile, and was faster.
+        Py_DECREF(as_object(stream));
+        return stream_object(channel, converter);
+    }
     channel.retain_consumer();
     channel.bind(*bridge);
     channel.stream = stream;
@@ -295,7 +303,9 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
     return as_object(stream);
 }
 
-int stream_wake(Stream *stream) noexcept { return stream->wait ? future_finish_wait(stream->wait) : 0; }
+int stream_wake(Stream *stream, bool direct) noexcept {
+    return stream->wait ? future_finish_wait(stream->wait, direct) : 0;
+}
 
 void stream_forget(Stream *stream, Next *next) noexcept {
     if (stream->active != next)

@@ -16,17 +16,18 @@ struct Next;
 
 /// The consumer's end of a channel. One consumer at a time. A member of its bridge until it is closed.
 struct Stream {
-    PyObject_HEAD Channel *channel; // its consumer's end
+    PyObject_HEAD
+    Channel *channel; // its consumer's end
     const aiobridge_converter *converter;
     Bridge *bridge; // owned
     Member member;
     Next *active; // the __anext__ that waits, borrowed: cleared by its end
     Future *wait; // what its task waits on; null while it only lets others run
     PyObject *weak_references;
-    std::uint64_t delivered;
     std::chrono::steady_clock::time_point run_started;
     unsigned run; // events taken since the consumer last let the loop turn
-    bool left;    // closed by the consumer: what is buffered is not for it any more
+    bool lost;    // its loop was closed with events in the buffer
+    bool left;    // closed by the consumer, or with its loop: what is buffered is not for it any more
 };
 
 int register_stream(PyObject *module) noexcept;
@@ -34,8 +35,8 @@ int register_stream(PyObject *module) noexcept;
 /// GIL. The Stream of a channel: a new reference. The ABI's stream_object.
 PyObject *stream_object(Channel &, const aiobridge_converter *) noexcept;
 
-/// GIL, loop thread. Something is there. -1: an error that must pass.
-int stream_wake(Stream *) noexcept;
+/// GIL, loop thread. Something is there. `direct`: as future_resolve. -1: an error that must pass.
+int stream_wake(Stream *, bool direct) noexcept;
 
 /// One step of an `__anext__`: an event, null with an error, or what is to be yielded to the task.
 PySendResult stream_step(Stream *, Next *, PyObject **out) noexcept;

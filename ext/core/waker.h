@@ -49,18 +49,24 @@ class NotifierWaker final : public Waker, public Node {
 public:
     NotifierWaker(Service &notifier, void *owner, void (*retain)(void *)) noexcept
         : owner(owner), notifier_(notifier), retain_(retain) {}
-    /// Only the inbox's change from idle to armed leads here, and the notifier takes this node before it calls the
-    /// loop, which alone can make the inbox idle again: so the node is never posted while it waits.
     void wake() noexcept override {
+        // The node may still wait for the notifier: the loop drained without its call, and has become idle again. Then
+        // the call is still to come. Acq_rel: with taken(), so that a wake is either seen before the call or posted
+        // anew.
+        if (queued_.exchange(true, std::memory_order_acq_rel))
+            return;
         retain_(owner); // the notifier releases it
         notifier_.post(this);
     }
+    /// The notifier has the node, and calls the loop now.
+    void taken() noexcept { queued_.exchange(false, std::memory_order_acq_rel); }
 
     void *const owner;
 
 private:
     Service &notifier_;
     void (*retain_)(void *);
+    std::atomic<bool> queued_{false};
 };
 
 } // namespace aiobridge::core

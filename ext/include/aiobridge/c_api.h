@@ -152,9 +152,11 @@ typedef struct aiobridge_api {
     /* Operations: one result, later. A new operation is held by one promise and one consumer (its future). */
     aiobridge_operation *(*operation_create)(const aiobridge_operation_options *); /* any thread; NULL: no memory */
     void (*promise_retain)(aiobridge_operation *);                                 /* any thread */
-    void (*promise_release)(aiobridge_operation *); /* any thread; the last one unfulfilled breaks the promise */
-    void (*future_retain)(aiobridge_operation *);   /* any thread */
-    void (*future_release)(aiobridge_operation *);  /* any thread; the last one abandons the operation */
+    void (*promise_release)(aiobridge_operation *);   /* any thread; the last one unfulfilled breaks the promise */
+    void (*future_retain)(aiobridge_operation *);     /* any thread */
+    void (*future_release)(aiobridge_operation *);    /* any thread; the last one abandons the operation */
+    void (*operation_retain)(aiobridge_operation *);  /* any thread; neither promise nor consumer: to ask it things */
+    void (*operation_release)(aiobridge_operation *); /* any thread */
     /* Any thread. Moves `payload` in if the fate is `accepted`, else leaves it alone. */
     aiobridge_fate (*operation_complete)(aiobridge_operation *, const aiobridge_type *, void *payload);
     void (*operation_cancel)(aiobridge_operation *, aiobridge_reason); /* any thread */
@@ -187,9 +189,13 @@ typedef struct aiobridge_api {
     /* The pool. Any thread. -1: no worker can be started; the job is then still the caller's. */
     int32_t (*pool_submit)(aiobridge_job *);
 
-    /* Any thread. An error that has no other owner: copied, and given to a loop's exception handler soon. */
+    /* Any thread. An error that has no other owner: copied, and given to a loop's exception handler in the next drain
+     * of any loop, or at exit to the logger "aiobridge". */
     void (*report)(const char *message);
 } aiobridge_api;
+
+/* Of the table of ABI 1.0; a later one may be larger. */
+#define AIOBRIDGE_API_SIZE_1_0 (offsetof(aiobridge_api, report) + sizeof(void (*)(const char *)))
 
 #ifdef __cplusplus
 }

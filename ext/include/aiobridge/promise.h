@@ -29,10 +29,10 @@ public:
                           : close_reason::open;
     }
     stop_token() noexcept = default; ///< never asks to stop
-    explicit stop_token(detail::promise_handle operation) noexcept : operation_(std::move(operation)) {}
+    explicit stop_token(detail::operation_handle operation) noexcept : operation_(std::move(operation)) {}
 
 private:
-    detail::promise_handle operation_;
+    detail::operation_handle operation_; // no promise: keeping a token must not keep a promise from breaking
 };
 
 /// The producer's end of one operation: a small reference, copied, called and destroyed on any thread, without the
@@ -66,7 +66,12 @@ public:
     /// Any thread. Why a result would be refused; `open` while it would be accepted.
     aiobridge::close_reason close_reason() const noexcept { return token().reason(); }
     /// A token for code that should stop when this operation is cancelled.
-    stop_token token() const noexcept { return stop_token(handle_); }
+    stop_token token() const noexcept {
+        if (!handle_)
+            return {};
+        detail::api().operation_retain(handle_.get());
+        return stop_token(detail::operation_handle(handle_.get()));
+    }
 
     /// Runs `function(cancel_reason)` when the operation is cancelled: exactly once, soon if that has happened, never
     /// if the operation completes first. It runs and is destroyed on aiobridge's hook thread, without the GIL, and may
@@ -82,6 +87,8 @@ private:
     explicit promise(aiobridge_operation *operation) noexcept : handle_(operation) {}
 
     template <class P> fate complete(P value) const noexcept {
+        if (!handle_)
+            return fate::closed; // moved from
         detail::outgoing<P> payload(std::move(value));
         const auto result = detail::api().operation_complete(handle_.get(), &detail::payload<P>::type, payload.get());
         if (result == AIOBRIDGE_ACCEPTED)

@@ -40,6 +40,8 @@ public:
     /// Any thread. Never blocks, never takes the GIL, allocates nothing. The answer is the fate of this event; one that
     /// is not accepted is destroyed here. Events of one thread arrive in the order of their pushes.
     fate push(T event) const noexcept {
+        if (!handle_)
+            return fate::closed; // moved from
         detail::outgoing<T> item(std::move(event));
         alignas(T) unsigned char evicted[sizeof(T)];
         const auto result = detail::api().stream_push(handle_.get(), item.get(), evicted);

@@ -40,6 +40,7 @@ public:
     }
     std::string reason() const { return name_of(promise_->close_reason()); }
     bool cancelled() const { return promise_->cancelled(); }
+    void keep_token() { token_ = promise_->token(); }
     void on_cancel(std::shared_ptr<Recorder> recorder) {
         // The closure's end is recorded too: it must come on the hook thread.
         struct Last {
@@ -50,10 +51,10 @@ public:
             recorder->record(name_of(reason) + " on " + thread_name() + (PyGILState_Check() ? " with the GIL" : ""));
         });
     }
-    const std::optional<aiobridge::promise<T>> &promise() const { return promise_; }
 
 private:
     std::optional<aiobridge::promise<T>> promise_;
+    aiobridge::stop_token token_;
 };
 
 template <class T> auto bind_producer(py::module_ &m, const char *name) {
@@ -70,6 +71,7 @@ template <class T> auto bind_producer(py::module_ &m, const char *name) {
         .def("drop", &P::drop, release)
         .def("drop_in_thread", &P::drop_in_thread, release)
         .def("on_cancel", &P::on_cancel, release)
+        .def("keep_token", &P::keep_token)
         .def_property_readonly("reason", &P::reason)
         .def_property_readonly("cancelled", &P::cancelled);
 }
@@ -172,6 +174,17 @@ void register_operations(py::module_ &m) {
         promise.set_value(value);
         return future;
     });
+    // The future of an operation, however often it is asked for.
+    struct Again {
+        aiobridge::promise<int> promise;
+        aiobridge::future<int> future;
+    };
+    py::class_<Again>(m, "Again")
+        .def(py::init([] {
+            auto [promise, future] = aiobridge::make_promise<int>();
+            return Again{promise, future};
+        }))
+        .def("future", [](const Again &self) { return self.future; });
     m.def("cancelled_by_native", [] {
         auto [promise, future] = aiobridge::make_promise<int>();
         std::thread([future = future, promise = promise] { future.cancel(); }).detach();

@@ -35,6 +35,8 @@ private:
     Raw *raw_ = nullptr;
 };
 
+using operation_handle =
+    handle<aiobridge_operation, &aiobridge_api::operation_retain, &aiobridge_api::operation_release>;
 using promise_handle = handle<aiobridge_operation, &aiobridge_api::promise_retain, &aiobridge_api::promise_release>;
 using future_handle = handle<aiobridge_operation, &aiobridge_api::future_retain, &aiobridge_api::future_release>;
 using writer_handle = handle<aiobridge_stream, &aiobridge_api::writer_retain, &aiobridge_api::writer_release>;

@@ -70,7 +70,7 @@ template <class F, class Install> void install_hook(F &&function, Install instal
     if (install(hook) != 0)
         throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
                                 "aiobridge: the hook could not be installed, because the hook thread could not be "
-                                "started or memory ran out; the operation goes on without it");
+                                "started, memory ran out or the process was forked; the operation goes on without it");
     owned.release();
 }
 
