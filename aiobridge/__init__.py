@@ -5,8 +5,10 @@ from aiobridge._exceptions import BridgeError, BrokenPromiseError, ClosedError
 try:
     from aiobridge import _core
 except ImportError as error:
-    error.add_note("Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
-                   "`python -P` keeps the source folder from hiding the installed package.")
+    error.add_note(
+        "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
+        "`python -P` keeps the source folder from hiding the installed package."
+    )
     raise
 from aiobridge._core import Future, Stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir

@@ -8,9 +8,7 @@ from aiobridge import _core
 __all__ = ["Stats", "configure", "stats"]
 
 
-def configure(
-    *, wakeup: Literal["call_soon", "fd"] | None = None, pool_threads: int | None = None
-) -> None:
+def configure(*, wakeup: Literal["call_soon", "fd"] | None = None, pool_threads: int | None = None) -> None:
     """Set how loops are woken, and how many threads the pool has.
 
     `wakeup`: ``"call_soon"`` has a thread of aiobridge call ``loop.call_soon_threadsafe``; ``"fd"`` writes to a

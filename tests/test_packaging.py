@@ -52,7 +52,10 @@ def test_what_is_public():
 
 def test_an_extension_built_for_a_newer_abi_is_refused_at_its_first_call():
     newer = importlib.import_module("native_newer")
-    with pytest.raises(ImportError, match=r"built for ABI 1\.99 and the installed aiobridge 0\.1\.0 provides ABI 1\.0; upgrade"):
+    with pytest.raises(
+        ImportError,
+        match=r"built for ABI 1\.99 and the installed aiobridge 0\.1\.0 provides ABI 1\.0; upgrade",
+    ):
         newer.answer()
 
 
@@ -69,7 +72,10 @@ sys.modules["aiobridge"] = None
 import native
 """
     )
-    assert "ImportError: aiobridge: this module was built for ABI 1.0 and the aiobridge package cannot be imported" in done.stderr
+    assert (
+        "ImportError: aiobridge: this module was built for ABI 1.0 and the aiobridge package cannot be imported"
+        in done.stderr
+    )
 
 
 def test_a_subinterpreter_is_refused(run_python):
@@ -123,7 +129,10 @@ def compile_program(statement, tmp_path):
         ("aiobridge::async([](std::string_view) {});", "a parameter is a view"),
         ("aiobridge::async([](std::function<void()>) {});", "takes the GIL when a pool"),
         ("aiobridge::async([](pybind11::object) {});", "a parameter is a Python object"),
-        ("aiobridge::async([](int a) -> const int & { static int b; return b += a; });", "returns a reference"),
+        (
+            "aiobridge::async([](int a) -> const int & { static int b; return b += a; });",
+            "returns a reference",
+        ),
         ("aiobridge::async(&Plain::member);", "a member function cannot take a stop_token"),
         ("aiobridge::make_promise<int>().first.on_cancel([] {});", "a hook is called with one"),
     ],
@@ -165,8 +174,19 @@ def test_the_c_header_is_c(tmp_path):
     if not compiler:
         pytest.skip("no C compiler")
     source = tmp_path / "program.c"
-    source.write_text("#include <aiobridge/c_api.h>\nunsigned use(const aiobridge_api *api) { return api->struct_size; }\n")
-    command = [compiler, "-std=c99", "-pedantic", "-Wall", "-Werror", "-fsyntax-only", f"-I{aiobridge.get_include()}", str(source)]
+    source.write_text(
+        "#include <aiobridge/c_api.h>\nunsigned use(const aiobridge_api *api) { return api->struct_size; }\n"
+    )
+    command = [
+        compiler,
+        "-std=c99",
+        "-pedantic",
+        "-Wall",
+        "-Werror",
+        "-fsyntax-only",
+        f"-I{aiobridge.get_include()}",
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""A producer never takes the GIL, whatever the library that it belongs to holds; and a flood of posts is no flood of wakes."""
+"""A producer never takes the GIL, whatever its library holds; and a flood of posts is no flood of wakes."""
 
 import asyncio
 import sys

@@ -107,7 +107,15 @@ def readme(tmp_path_factory):
     source, module = folder / "readme.cpp", folder / f"readme{sysconfig.get_config_var('EXT_SUFFIX')}"
     source.write_text(SDK + blocks("cpp")[1] + "}\n")
     includes = [aiobridge.get_include(), pybind11.get_include(), sysconfig.get_path("include")]
-    command = [shutil.which("c++") or "g++", "-std=c++20", "-fvisibility=hidden", "-shared", "-fPIC", "-Wall", "-Werror"]
+    command = [
+        shutil.which("c++") or "g++",
+        "-std=c++20",
+        "-fvisibility=hidden",
+        "-shared",
+        "-fPIC",
+        "-Wall",
+        "-Werror",
+    ]
     done = subprocess.run(
         [*command, *(f"-I{folder}" for folder in includes), str(source), "-o", str(module)],
         capture_output=True,

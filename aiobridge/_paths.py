@@ -1,0 +1,35 @@
+"""Where the installed package keeps what other builds need: headers, CMake files, the pkg-config file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+
+def get_include() -> str:
+    """The folder to search for ``<aiobridge/aiobridge.h>``."""
+    return _folder("include")
+
+
+def get_cmake_dir() -> str:
+    """The folder for CMake's ``aiobridge_DIR``."""
+    return _folder("share", "cmake", "aiobridge")
+
+
+def get_pkgconfig_dir() -> str:
+    """The folder for ``PKG_CONFIG_PATH``."""
+    return _folder("share", "pkgconfig")
+
+
+def _folder(*names: str) -> str:
+    # Not relative to __file__: in an editable install the Python files are in the source tree, and what CMake
+    # installs is in site-packages. The package's resources are both.
+    package = files("aiobridge")
+    folder = package
+    for name in names:
+        folder = folder / name
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"aiobridge: no folder {'/'.join(names)} in the installed package ({package}); "
+            "install it with pip, which builds and installs the native part too"
+        )
+    return str(folder)
