@@ -387,6 +387,16 @@ async def test_what_asyncio_does_with_futures():
     assert [job.result() for job in jobs] == list(range(1, 11))
 
 
+async def test_gather_takes_cancelled_futures():
+    promise, future = native.make_Promise()
+    _other, plain = native.make_Promise()
+    future.cancel("not needed")
+    plain.cancel()
+    results = await asyncio.wait_for(asyncio.gather(future, plain, native.add(1), return_exceptions=True), 20)
+    assert [type(result) for result in results] == [asyncio.CancelledError, asyncio.CancelledError, int]
+    assert results[0].args == ("not needed",)
+
+
 async def test_a_timeout_cancels_the_operation():
     recorder = native.Recorder()
     promise, future = native.make_Promise()

@@ -413,6 +413,12 @@ const char *state_name(Future *future) noexcept {
     return "FINISHED";
 }
 
+// asyncio.gather reads it from cancelled children.
+PyObject *get_cancel_message(PyObject *self, void *) noexcept {
+    PyObject *message = as_future(self)->cancel_message;
+    return Ref::borrow(message ? message : Py_None).release();
+}
+
 PyObject *get_state(PyObject *self, void *) noexcept { return PyUnicode_FromString(state_name(as_future(self))); }
 
 PyObject *repr(PyObject *self) noexcept {
@@ -520,6 +526,7 @@ PyGetSetDef attributes[] = {
     {"_asyncio_future_blocking", get_blocking, set_blocking, nullptr, nullptr},
     {"_loop", get_loop_attribute, nullptr, nullptr, nullptr},
     {"_state", get_state, nullptr, nullptr, nullptr},
+    {"_cancel_message", get_cancel_message, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

@@ -61,11 +61,10 @@ TEST(one_thread_after_the_other) {
     CHECK(inbox.post(&second) == Posted::queued);
     CHECK(!inbox.rest()); // two wait
     Batch batch = inbox.take();
-    CHECK(!batch.empty() && !batch.has_one());
+    CHECK(!batch.empty());
     CHECK(batch.pop() == &first);
-    CHECK(batch.has_one());
     CHECK(batch.pop() == &second);
-    CHECK(batch.empty() && !batch.has_one() && !batch.pop());
+    CHECK(batch.empty() && !batch.pop());
 
     CHECK(inbox.post(&third) == Posted::queued); // armed since the take
     CHECK(!inbox.rest());
@@ -86,6 +85,22 @@ TEST(one_thread_after_the_other) {
         CHECK(inbox.rest()); // nothing will come: the taker may sleep
         CHECK(inbox.close().empty());
     }
+}
+
+TEST(arming_is_a_post_of_nothing) {
+    Inbox inbox;
+    Numbered node;
+    CHECK(inbox.arm()); // idle: the caller wakes the taker
+    CHECK(!inbox.arm());
+    CHECK(inbox.post(&node) == Posted::queued);
+    CHECK(!inbox.arm());
+    CHECK(inbox.take().pop() == &node);
+    CHECK(!inbox.arm());
+    CHECK(inbox.rest() && inbox.arm());
+    CHECK(inbox.take().empty() && inbox.rest());
+    CHECK(inbox.post(&node) == Posted::wake);
+    CHECK(inbox.close().pop() == &node);
+    CHECK(!inbox.arm() && inbox.is_closed());
 }
 
 TEST(closing_an_inbox_that_is_idle_or_armed_returns_nothing) {
@@ -239,6 +254,21 @@ TEST(a_post_in_the_middle_of_the_taker) {
         Step::through(prepare, take, post, verify);
         Step::through(prepare, post, take, verify);
     }
+}
+
+TEST(arming_in_the_middle_of_the_taker) {
+    Numbered node;
+    Taker taker;
+    bool armed = false;
+    const auto prepare = [&] { taker.begin(&node); };
+    const auto take = [&] { taker.take_and_rest(); };
+    const auto arm = [&] { armed = taker.inbox->arm(); };
+    const auto verify = [&] {
+        CHECK(taker.asleep && taker.taken == 1);
+        CHECK(taker.inbox->arm() != armed); // armed now, by the one or by the other
+    };
+    Step::through(prepare, take, arm, verify);
+    Step::through(prepare, arm, take, verify);
 }
 
 TEST(a_post_in_the_middle_of_a_close) {

@@ -22,7 +22,7 @@ TEST(exactly_the_capacity_fits) {
         // Laps that start at each place of the circle, and end with 0, 1, 2, ... events left.
         for (int lap = 0; lap < 3 * std::min(capacity, 10) + 3; ++lap) {
             while (next_put - next_taken < capacity) {
-                CHECK(ring.put_count() - ring.taken_count() == static_cast<std::uint64_t>(next_put - next_taken));
+                CHECK(ring.size() == static_cast<std::size_t>(next_put - next_taken));
                 CHECK(put(ring, next_put) == Ring::Put::done);
                 ++next_put;
                 CHECK(ring.readable());
@@ -39,7 +39,7 @@ TEST(exactly_the_capacity_fits) {
         }
         while (next_taken < next_put)
             CHECK(take<int>(ring) == next_taken++);
-        CHECK(!take<int>(ring) && !ring.readable() && ring.put_count() == ring.taken_count());
+        CHECK(!take<int>(ring) && !ring.readable() && ring.size() == 0);
     }
 }
 
@@ -52,11 +52,11 @@ TEST(a_closed_ring_ends_when_all_is_taken) {
         ring.close();
         ring.close();
         for (int number = 0; number < events; ++number) {
-            CHECK(!ring.ended() && ring.readable());
+            CHECK(!ring.ended() && ring.readable() && ring.size() == static_cast<std::size_t>(events - number));
             CHECK(put(ring, -1) == Ring::Put::closed);
             CHECK(take<int>(ring) == number);
         }
-        CHECK(ring.ended() && !ring.readable() && !take<int>(ring));
+        CHECK(ring.ended() && !ring.readable() && !take<int>(ring) && ring.size() == 0);
         CHECK(put(ring, -1) == Ring::Put::closed);
         CHECK(ring.put_count() == static_cast<std::uint64_t>(events) && ring.taken_count() == ring.put_count());
     }
@@ -229,6 +229,24 @@ int perform(Ring &ring, Act act, int number) {
     case Act::close: ring.close();
     }
     return 0;
+}
+
+// A size that is taken in the middle of an eviction and a put would be wrong by their number, or below zero.
+TEST(the_size_in_the_middle_of_puts_and_evictions) {
+    constexpr std::size_t capacity = 2;
+    std::optional<Ring> ring;
+    std::size_t size = 0;
+    Step::through(
+        [&] {
+            ring.emplace(capacity, payload<int>::type);
+            CHECK(perform(*ring, Act::put, 0) == 0 && perform(*ring, Act::put, 1) == 0);
+        },
+        [&] { size = ring->size(); },
+        [&] {
+            for (int number = 2; number < 7; ++number)
+                CHECK(perform(*ring, Act::take, 0) == number - 2 && perform(*ring, Act::put, number) == 0);
+        },
+        [&] { CHECK(size == capacity); });
 }
 
 // Two acts at once come to the same as one after the other, in one order or the other.

@@ -2,6 +2,7 @@
 #include "service.h"
 
 #include "check.h"
+#include "step.h"
 #include "threads.h"
 
 #include <pthread.h>
@@ -160,6 +161,32 @@ TEST(a_node_may_be_posted_again_while_it_is_served) {
     served.wait_for(1);
     CHECK(count == repeats);
 }
+
+#if defined(CAN_STEP)
+// From serving a node to falling asleep: at each instruction on this way another post comes.
+TEST(a_post_in_the_middle_of_falling_asleep) {
+    if (!Step::possible())
+        return;
+    Service &service = service_of("step");
+    service.start();
+    Count served;
+    Work work, other;
+    bool slept = false;
+    const auto post = [&] { service.post(&other); };
+    work.run = [&] { Step::begin(work.number, post); };
+    other.run = [&] {
+        CHECK(Step::end());
+        slept = Step::slept();
+        served.add();
+    };
+    for (int repeats = 1; !slept; ++repeats) {
+        work.number += Step::stride;
+        service.post(&work);
+        served.wait_for(repeats);
+    }
+    CHECK(work.number > 10); // the way is not that short
+}
+#endif
 
 TEST(nothing_is_lost_between_idle_periods) {
     constexpr int threads = 4, posts = 50'000;
