@@ -102,8 +102,16 @@ public:
 
     /// The consumer. True if take() would find something, as far as other threads let it.
     bool readable() const noexcept {
-        const std::uint64_t position = head_.load(std::memory_order_seq_cst);
-        return turn_of(position).load(std::memory_order_seq_cst) == 2 * (position >> shift_) + 1;
+        std::uint64_t position = head_.load(std::memory_order_seq_cst);
+        for (;;) {
+            if (turn_of(position).load(std::memory_order_seq_cst) == 2 * (position >> shift_) + 1)
+                return true;
+            // Empty, or evicted since we read the position: then the next one may be full.
+            const std::uint64_t now = head_.load(std::memory_order_seq_cst);
+            if (now == position)
+                return false;
+            position = now;
+        }
     }
 
     /// Any thread. Takes nothing more. Seq_cst, as in put: an end wakes the consumer too.

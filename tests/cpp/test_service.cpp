@@ -43,8 +43,11 @@ private:
     std::atomic<int> value_{0};
 };
 
-/// Never destroyed, as a Service must not be.
-Service &service_of(const char *name) { return *new Service(name, serve); }
+/// Never destroyed, as a Service must not be; kept, or it would be taken for a leak.
+Service &service_of(const char *name) {
+    static auto &services = *new std::vector<Service *>;
+    return *services.emplace_back(new Service(name, serve));
+}
 
 std::string this_thread_name() {
     char name[64];

@@ -281,7 +281,7 @@ void drain_through_the_notifier(bool without_calls_too) {
     auto &notifier = *new Service("notify", call_owner);
     notifier.start();
     auto &owner = *new Owner(notifier, Owner::retain);
-    static std::vector<Owner *> owners; // so that they are not taken for leaks
+    static auto &owners = *new std::vector<Owner *>; // so that they are not taken for leaks
     owners.push_back(&owner);
     Mailbox mailbox;
     std::vector<std::vector<Item>> items(Mailbox::producers, std::vector<Item>(Mailbox::count));
