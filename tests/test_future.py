@@ -388,7 +388,7 @@ async def test_what_asyncio_does_with_futures():
 
 
 async def test_gather_takes_cancelled_futures():
-    promise, future = native.make_Promise()
+    _promise, future = native.make_Promise()
     _other, plain = native.make_Promise()
     future.cancel("not needed")
     plain.cancel()

@@ -46,7 +46,7 @@ public:
     }
 
 #if defined(CAN_STEP)
-#if defined(UNDER_ADDRESS_SANITIZER) // much longer code, and for other faults
+#if defined(UNDER_ADDRESS_SANITIZER) || !defined(__OPTIMIZE__) // many more instructions
     static constexpr int stride = 7;
 #else
     static constexpr int stride = 1;
