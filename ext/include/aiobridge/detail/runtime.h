@@ -65,7 +65,8 @@ inline const aiobridge_api &load_api() {
         throw import_error(built +
                            ", which the installed aiobridge does not provide; install an aiobridge release with "
                            "that ABI, or rebuild this module");
-    if (table->abi_minor < AIOBRIDGE_ABI_MINOR_REQUIRED || table->struct_size < AIOBRIDGE_API_SIZE_1_0)
+    if (static_cast<long long>(table->abi_minor) < AIOBRIDGE_ABI_MINOR_REQUIRED ||
+        table->struct_size < AIOBRIDGE_API_SIZE_1_0)
         throw import_error(built + " and the installed aiobridge " + table->version + " provides ABI " +
                            std::to_string(table->abi_major) + "." + std::to_string(table->abi_minor) +
                            "; upgrade aiobridge, or rebuild this module");
