@@ -1,6 +1,14 @@
 """Results and events from native threads, awaited on asyncio and uvloop."""
 
-from aiobridge._exceptions import BridgeError, BrokenPromiseError, ClosedError
+from aiobridge._exceptions import (
+    BridgeError,
+    BrokenPromiseError,
+    BrokenStreamError,
+    ClosedError,
+    EndOfStream,
+    StreamOverflow,
+)
+from aiobridge._figures import Stats, StreamStats
 
 try:
     from aiobridge import _core
@@ -12,15 +20,19 @@ except ImportError as error:
     raise
 from aiobridge._core import Future, Stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
-from aiobridge._settings import Stats, configure, stats
+from aiobridge._settings import configure, stats
 
 __all__ = [
     "BridgeError",
     "BrokenPromiseError",
+    "BrokenStreamError",
     "ClosedError",
+    "EndOfStream",
     "Future",
     "Stats",
     "Stream",
+    "StreamOverflow",
+    "StreamStats",
     "configure",
     "get_cmake_dir",
     "get_include",

@@ -5,10 +5,20 @@
     RuntimeError
      └─ BridgeError             base of all below
          ├─ BrokenPromiseError  the native side dropped its promise without a result
+         ├─ BrokenStreamError   the native side dropped or aborted its stream without an end
+         ├─ StreamOverflow      events came faster than they were taken, and the policy is `error`
+         ├─ EndOfStream         get() after the last event (also an EOFError)
          └─ ClosedError         the loop was closed, the interpreter exits, or the process was forked
 """
 
-__all__ = ["BridgeError", "BrokenPromiseError", "ClosedError"]
+__all__ = [
+    "BridgeError",
+    "BrokenPromiseError",
+    "BrokenStreamError",
+    "ClosedError",
+    "EndOfStream",
+    "StreamOverflow",
+]
 
 
 class BridgeError(RuntimeError):
@@ -17,6 +27,18 @@ class BridgeError(RuntimeError):
 
 class BrokenPromiseError(BridgeError):
     """The native side dropped its promise without a result. The message says where the promise was made."""
+
+
+class BrokenStreamError(BridgeError):
+    """The last writer went while an exception unwound its thread, or aborted. The message says where it was made."""
+
+
+class StreamOverflow(BridgeError):  # noqa: N818 - it is what happened, as in asyncio.QueueFull
+    """As many events as the stream holds waited, and one more came: its overflow policy is ``error``."""
+
+
+class EndOfStream(BridgeError, EOFError):  # noqa: N818
+    """`Stream.get` or `Stream.get_nowait` was called after the last event."""
 
 
 class ClosedError(BridgeError):

@@ -1,11 +1,11 @@
 """configure() and stats(): how loops are woken, how large the pool is, and what has happened so far."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from aiobridge import _core
+from aiobridge._figures import Stats
 
-__all__ = ["Stats", "configure", "stats"]
+__all__ = ["configure", "stats"]
 
 
 def configure(*, wakeup: Literal["call_soon", "fd"] | None = None, pool_threads: int | None = None) -> None:
@@ -26,37 +26,11 @@ def configure(*, wakeup: Literal["call_soon", "fd"] | None = None, pool_threads:
     _core.configure(wakeup=wakeup, pool_threads=pool_threads)
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Figures of this process, as they were when `stats` was called. Any thread may ask."""
-
-    loops: int
-    """Bridges alive: one for each loop that uses aiobridge, until its last native handle is gone."""
-    operations: int
-    """Native operations alive: pending, or held by a handle or a Future."""
-    streams: int
-    """Native streams alive."""
-    hooks: int
-    """Hooks registered or waiting for the hook thread."""
-    wakes: int
-    """How often a post found a loop's inbox idle, and woke the loop."""
-    drains: int
-    """Drains that found something to deliver."""
-    deliveries: int
-    """Results and stream wakes that drains delivered."""
-    fd_fallbacks: int
-    """Loops that were to be woken by descriptor and have no readers."""
-    misuses: int
-    """Promises that were fulfilled a second time."""
-    pool_threads: int
-    """Threads that the pool has started."""
-
-
 def stats() -> Stats:
     """Return the figures of this process."""
     return Stats(**_core.stats())
 
 
 # Reprs and tracebacks show where users find them.
-for _public in (Stats, configure, stats):
+for _public in (configure, stats):
     _public.__module__ = "aiobridge"

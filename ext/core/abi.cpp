@@ -61,7 +61,8 @@ const aiobridge_api table = {
         return status;
     },
     .writer_retain = [](aiobridge_stream *raw) { Channel::from(raw)->retain_writer(); },
-    .writer_release = [](aiobridge_stream *raw) { Channel::from(raw)->release_writer(); },
+    .writer_release = [](aiobridge_stream *raw,
+                         std::int32_t broken) { Channel::from(raw)->release_writer(broken != 0); },
     .consumer_retain = [](aiobridge_stream *raw) { Channel::from(raw)->retain_consumer(); },
     .consumer_release = [](aiobridge_stream *raw) { Channel::from(raw)->release_consumer(); },
     .stream_push = [](aiobridge_stream *raw, void *item,
@@ -72,10 +73,22 @@ const aiobridge_api table = {
     .stream_fail = [](aiobridge_stream *raw, const aiobridge_type *type, void *error) -> std::int32_t {
         return Channel::from(raw)->fail(type, error) ? 0 : -1;
     },
+    .stream_abort = [](aiobridge_stream *raw, const aiobridge_type *type, void *error) -> std::int32_t {
+        return Channel::from(raw)->abort(type, error) ? 0 : -1;
+    },
     .stream_reason =
         [](const aiobridge_stream *raw) { return Channel::from(const_cast<aiobridge_stream *>(raw))->reason(); },
     .stream_on_close = [](aiobridge_stream *raw, const aiobridge_hook *hook) -> std::int32_t {
         return Channel::from(raw)->on_close(*hook);
+    },
+    .stream_ready = [](const aiobridge_stream *raw) -> std::int32_t {
+        return Channel::from(const_cast<aiobridge_stream *>(raw))->ready();
+    },
+    .stream_on_ready = [](aiobridge_stream *raw, const aiobridge_hook *hook) -> std::int32_t {
+        return Channel::from(raw)->on_ready(*hook);
+    },
+    .stream_on_undelivered = [](aiobridge_stream *raw, const aiobridge_item_hook *hook) -> std::int32_t {
+        return Channel::from(raw)->on_undelivered(*hook);
     },
     .stream_object = [](aiobridge_stream *raw,
                         const aiobridge_converter *converter) { return stream_object(*Channel::from(raw), converter); },

@@ -11,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <thread>
 
 namespace aiobridge::core {
 
@@ -66,6 +67,11 @@ public:
     WakeMode mode() const noexcept { return mode_; }
     bool has_readers() const noexcept { return has_readers_; }
 
+    /// Any thread: the one that ran the loop last, which is the loop's own.
+    std::thread::id thread() const noexcept { return thread_.load(std::memory_order_relaxed); }
+    /// GIL, in a coroutine or callback of the loop.
+    void runs_on_this_thread() noexcept { thread_.store(std::this_thread::get_id(), std::memory_order_relaxed); }
+
     /// GIL. Members.
     void link(Member &member) noexcept;
     static void unlink(Member &member) noexcept;
@@ -89,7 +95,8 @@ private:
     int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
 
     std::atomic<std::uint32_t> references_{1};
-    PyObject *const loop_key_; // for comparison only
+    std::atomic<std::thread::id> thread_{std::this_thread::get_id()}; // relaxed: compared, by that very thread
+    PyObject *const loop_key_;                                        // for comparison only
     PyObject *loop_reference_; // a weak reference
     Ref drain_;
     std::unique_ptr<Waker> waker_;

@@ -2,23 +2,82 @@
 #include "channel.h"
 
 #include "bridge.h"
+#include "room.h"
 #include "runtime.h"
 #include "stream.h"
 
-#include <cstring>
+#include <algorithm>
+#include <chrono>
+#include <memory>
 #include <new>
 #include <system_error>
-#include <thread>
 
 namespace aiobridge::core {
+namespace {
+
+// The clock overflows before UINT64_MAX nanoseconds; nobody sees the end of this.
+constexpr std::chrono::hours for_ever{24 * 365 * 100};
+
+std::chrono::steady_clock::time_point deadline_after(std::uint64_t nanoseconds) noexcept {
+    const auto longest = static_cast<std::uint64_t>(std::chrono::nanoseconds(for_ever).count());
+    return std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::min(nanoseconds, longest));
+}
+
+// Null: the hook thread cannot be started, or no memory; the hook is still the caller's.
+Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {
+    if (runtime.forked())
+        return nullptr;
+    try {
+        runtime.hooks.start();
+    } catch (const std::system_error &) {
+        return nullptr;
+    }
+    return Hook::create(raw);
+}
+
+} // namespace
+
+/// The user's function for events that nobody will get. Lives and dies on the hook thread; its last hook is made with
+/// it, so that letting go of it cannot fail.
+class Channel::Undelivered {
+public:
+    static Undelivered *create(Runtime &runtime, const aiobridge_item_hook &raw) noexcept {
+        auto *undelivered = new (std::nothrow) Undelivered(raw);
+        const aiobridge_hook destroy{sizeof(aiobridge_hook), 0, nullptr,
+                                     [](void *self) { delete static_cast<Undelivered *>(self); }, undelivered};
+        if (undelivered && (undelivered->end_ = make_hook(runtime, destroy)))
+            return undelivered;
+        if (undelivered)
+            undelivered->give_back();
+        delete undelivered;
+        return nullptr;
+    }
+    /// The user's function is the caller's again.
+    void give_back() noexcept { raw_.destroy = [](void *) {}; }
+    void run(void *item) { raw_.run(raw_.context, item); }
+    /// Any thread: it is destroyed on the hook thread.
+    void let_go(Runtime &runtime) noexcept { HookSet::settle_late(runtime, end_, AIOBRIDGE_OPEN); }
+
+private:
+    explicit Undelivered(const aiobridge_item_hook &raw) noexcept : raw_(raw) {}
+    ~Undelivered() { raw_.destroy(raw_.context); }
+    aiobridge_item_hook raw_;
+    Hook *end_ = nullptr;
+};
 
 int Channel::create(const aiobridge_stream_options &options, Channel *&created) noexcept {
     if (options.capacity == 0 || options.capacity > std::uint64_t{1} << 31)
         return -2;
-    if (options.overflow != AIOBRIDGE_REFUSE && options.overflow != AIOBRIDGE_DROP_OLDEST)
+    if (options.overflow > AIOBRIDGE_UNBOUNDED)
         return -3;
+    if (options.overflow == AIOBRIDGE_CONFLATE && !options.merge)
+        return -4;
+    const auto high = options.high_watermark ? options.high_watermark : options.capacity;
+    if ((high > options.capacity && options.overflow != AIOBRIDGE_UNBOUNDED) ||
+        (options.low_watermark && options.low_watermark >= high))
+        return -5;
     created = new (std::nothrow) Channel(options);
-    if (created && !created->ring_.memory()) {
+    if (created && !created->buffer_.valid()) {
         delete created;
         created = nullptr;
     }
@@ -26,14 +85,17 @@ int Channel::create(const aiobridge_stream_options &options, Channel *&created) 
 }
 
 Channel::Channel(const aiobridge_stream_options &options) noexcept
-    : runtime_(Runtime::current()), type_(*options.type), ring_(options.capacity, type_), overflow_(options.overflow),
-      site_(options.site) {}
+    : runtime_(Runtime::current()), type_(*options.type), buffer_(options), overflow_(options.overflow),
+      timeout_(options.timeout), site_(options.site) {
+    runtime_.channels.add(*this);
+}
 
 Channel::~Channel() {
-    if (error_type_ && !(error_type_->flags & AIOBRIDGE_TYPE_TRIVIAL))
-        error_type_->destroy(error_);
-    if (bridge_)
-        bridge_->release();
+    runtime_.channels.remove(*this, [this] { runtime_.past_events.add(buffer_.counts()); });
+    if (Undelivered *undelivered = undelivered_.load(std::memory_order_relaxed))
+        undelivered->let_go(runtime_);
+    if (Bridge *bridge = bridge_.load(std::memory_order_relaxed))
+        bridge->release();
 }
 
 void Channel::release() noexcept {
@@ -43,13 +105,24 @@ void Channel::release() noexcept {
     delete this;
 }
 
+bool Channel::try_retain() noexcept {
+    auto references = references_.load(std::memory_order_relaxed);
+    while (references)
+        if (references_.compare_exchange_weak(references, references + 1, std::memory_order_relaxed))
+            return true;
+    return false;
+}
+
 void Channel::retain_writer() noexcept { writers_.fetch_add(1, std::memory_order_relaxed); }
 void Channel::retain_consumer() noexcept { consumers_.fetch_add(1, std::memory_order_relaxed); }
 
-void Channel::release_writer() noexcept {
+void Channel::release_writer(bool broken) noexcept {
     if (writers_.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
-    close(AIOBRIDGE_FINISHED);
+    if (broken)
+        close(AIOBRIDGE_FAILED, Ending::broken);
+    else
+        close(AIOBRIDGE_FINISHED);
     release();
 }
 
@@ -63,62 +136,43 @@ void Channel::release_consumer() noexcept {
 aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     if (runtime_.closed())
         return AIOBRIDGE_CLOSED;
-    aiobridge_fate fate = AIOBRIDGE_ACCEPTED;
-    for (;;) {
-        switch (ring_.put(item)) {
-        case Ring::Put::done: wake_consumer(); return fate;
-        case Ring::Put::closed:
-            if (fate == AIOBRIDGE_EVICTED_OLDEST && !(type_.flags & AIOBRIDGE_TYPE_TRIVIAL))
-                type_.destroy(evicted);
-            return AIOBRIDGE_CLOSED;
-        case Ring::Put::full:
-        case Ring::Put::busy:
-            if (overflow_ == AIOBRIDGE_REFUSE) {
-                refused_.fetch_add(1, std::memory_order_relaxed);
-                return AIOBRIDGE_FULL;
-            }
-        }
-        // Drop the oldest. If another producer took the room that this makes, once more; then the one evicted before is
-        // destroyed first, while we hold no slot.
-        if (fate == AIOBRIDGE_EVICTED_OLDEST && !(type_.flags & AIOBRIDGE_TYPE_TRIVIAL))
-            type_.destroy(evicted);
-        fate = AIOBRIDGE_ACCEPTED;
-        if (ring_.take(evicted)) {
-            evicted_.fetch_add(1, std::memory_order_relaxed);
-            fate = AIOBRIDGE_EVICTED_OLDEST;
-        } else {
-            // The oldest is being written, or the free slot's last event is being moved out: a few instructions of a
-            // thread that may have been interrupted in them.
-            std::this_thread::yield();
-        }
+    const Buffer::Pushed pushed = buffer_.push(item, evicted);
+    if (pushed.wake)
+        wake_consumer();
+    if (pushed.closed.done)
+        finish(pushed.closed, AIOBRIDGE_FAILED);
+    return pushed.fate == AIOBRIDGE_FULL && overflow_ == AIOBRIDGE_BLOCK ? block(item) : pushed.fate;
+}
+
+// The one thread whose waiting would wait for itself: the loop's, or, before there is one, the thread that made the
+// stream and is about to hand it over.
+bool Channel::consumer_runs_here() const noexcept {
+    const Bridge *bridge = bridge_.load(std::memory_order_acquire);
+    return (bridge ? bridge->thread() : maker_) == std::this_thread::get_id();
+}
+
+aiobridge_fate Channel::block(void *item) noexcept {
+    if (consumer_runs_here())
+        return buffer_.refuse(AIOBRIDGE_WOULD_DEADLOCK).fate;
+    Buffer::Pushed pushed;
+    {
+        // Whoever waits with the GIL keeps the consumer from making room.
+        const WithoutGil released;
+        pushed = buffer_.push_later(item, deadline_after(timeout_));
     }
+    if (pushed.wake)
+        wake_consumer();
+    return pushed.fate;
 }
 
 void Channel::wake_consumer() noexcept {
-    if (consumer_.load(std::memory_order_seq_cst) != Consumer::parked)
-        return;
-    Consumer expected = Consumer::parked;
-    if (!consumer_.compare_exchange_strong(expected, Consumer::queued, std::memory_order_seq_cst))
-        return;
     references_.fetch_add(1, std::memory_order_relaxed);
-    if (!bridge_->post(this))
+    if (!bridge_.load(std::memory_order_acquire)->post(this))
         discard();
 }
 
-bool Channel::park() noexcept {
-    Consumer expected = Consumer::quiet;
-    consumer_.compare_exchange_strong(expected, Consumer::parked, std::memory_order_seq_cst);
-    // If a wake is queued it comes after this, and the consumer looks again then.
-    if (!ring_.readable() && !ring_.ended())
-        return true;
-    expected = Consumer::parked;
-    consumer_.compare_exchange_strong(expected, Consumer::quiet, std::memory_order_seq_cst);
-    return false;
-}
-
 int Channel::deliver(Bridge &bridge) {
-    // Acquire: what the poster did; seq_cst for the order with events that are put from now on.
-    consumer_.store(Consumer::quiet, std::memory_order_seq_cst);
+    buffer_.unpark();
     const int result = stream ? stream_wake(stream, bridge.may_resume) : 0;
     release();
     return result;
@@ -126,98 +180,125 @@ int Channel::deliver(Bridge &bridge) {
 
 void Channel::discard() noexcept { release(); }
 
+std::size_t Channel::take_many(void *to, std::size_t limit) noexcept {
+    const Buffer::Taken taken = buffer_.take_many(to, limit);
+    for (Batch ready(taken.ready); Node *node = ready.pop();)
+        HookSet::settle_ready(runtime_, static_cast<Hook *>(node));
+    return taken.count;
+}
+
+std::size_t Channel::size() noexcept { return runtime_.forked() ? 0 : buffer_.size(); }
+Counts Channel::counts() noexcept { return runtime_.forked() ? Counts{} : buffer_.counts(); }
+
 aiobridge_reason Channel::reason() const noexcept {
-    const auto reason = reason_.load(std::memory_order_acquire);
-    return reason == AIOBRIDGE_OPEN ? runtime_.closed() : reason;
+    const auto reason = buffer_.reason();
+    return reason == AIOBRIDGE_OPEN || runtime_.forked() ? runtime_.closed() : reason;
 }
 
-bool Channel::settle(aiobridge_reason reason) noexcept {
-    auto expected = aiobridge_reason{AIOBRIDGE_OPEN};
-    return !runtime_.forked() &&
-           reason_.compare_exchange_strong(expected, reason, std::memory_order_acq_rel, std::memory_order_relaxed);
-}
-
-// In this order: nothing is accepted any more, the consumer learns of it, then the hook runs.
-void Channel::finish(aiobridge_reason reason) noexcept {
-    ring_.close();
-    wake_consumer();
-    hooks_.settle(runtime_, reason);
-}
-
-bool Channel::close(aiobridge_reason reason) noexcept {
-    if (!settle(reason))
+// In this order: nothing is accepted any more and blocked producers are released, the consumer learns of it, then the
+// hooks run.
+bool Channel::finish(const Buffer::Closed &closed, aiobridge_reason reason) noexcept {
+    if (!closed.done)
         return false;
-    finish(reason);
+    if (closed.wake)
+        wake_consumer();
+    for (Batch ready(closed.ready); Node *node = ready.pop();)
+        HookSet::settle_late(runtime_, static_cast<Hook *>(node), reason);
+    hooks_.settle(runtime_, reason);
     return true;
+}
+
+bool Channel::close(aiobridge_reason reason, Ending ending) noexcept {
+    return !runtime_.forked() && finish(buffer_.close(reason, ending), reason);
 }
 
 bool Channel::fail(const aiobridge_type *type, void *error) noexcept {
-    if (type->size > error_room || type->align > 8 || !settle(AIOBRIDGE_FAILED))
+    if (type->size > Buffer::error_room || type->align > 8 || runtime_.forked())
         return false;
-    if (type->flags & AIOBRIDGE_TYPE_TRIVIAL)
-        std::memcpy(error_, error, type->size);
-    else
-        type->move(error_, error);
-    error_type_ = type;
-    finish(AIOBRIDGE_FAILED);
+    return finish(buffer_.fail(AIOBRIDGE_FAILED, *type, error), AIOBRIDGE_FAILED);
+}
+
+bool Channel::abort(const aiobridge_type *type, void *error) noexcept {
+    if (!(type ? fail(type, error) : close(AIOBRIDGE_FAILED, Ending::aborted)))
+        return false;
+    abandon();
     return true;
 }
 
-const aiobridge_type *Channel::take_error(void *to) noexcept {
-    const auto *type = std::exchange(error_type_, nullptr);
-    if (type && (type->flags & AIOBRIDGE_TYPE_TRIVIAL))
-        std::memcpy(to, error_, type->size);
-    else if (type)
-        type->move(to, error_);
-    return type;
+void Channel::leave(aiobridge_reason reason) noexcept {
+    if (runtime_.forked())
+        return;
+    close(reason);
+    abandon();
 }
 
-void Channel::leave(aiobridge_reason reason) noexcept {
-    close(reason);
-    ring_.close(); // by us, if the writer that closes first has not come that far: nothing is discarded from an open
-                   // ring
-    if (runtime_.forked() || size() == 0)
+// What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a finalizer.
+// Without a hook thread it stays until the last handle is gone.
+void Channel::abandon() noexcept {
+    if (!buffer_.abandon())
         return;
-    // What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a
-    // finalizer. Without a hook thread it stays until the last handle is gone.
-    references_.fetch_add(1, std::memory_order_relaxed);
-    const aiobridge_hook discard_buffered{
+    const aiobridge_hook raw{
         sizeof(aiobridge_hook), 0,
-        [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->ring_.discard(); },
+        [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->hand_over_undelivered(); },
         [](void *channel) { static_cast<Channel *>(channel)->release(); }, this};
-    Hook *hook = nullptr;
-    try {
-        runtime_.hooks.start();
-        hook = Hook::create(discard_buffered);
-    } catch (const std::system_error &) {
-        hook = nullptr;
-    }
-    if (hook)
-        HookSet::settle_late(runtime_, hook, reason);
+    references_.fetch_add(1, std::memory_order_relaxed);
+    if (Hook *hook = make_hook(runtime_, raw))
+        HookSet::settle_late(runtime_, hook, reason());
     else
         release();
 }
 
+// On the hook thread.
+void Channel::hand_over_undelivered() noexcept {
+    Undelivered *undelivered = undelivered_.load(std::memory_order_acquire);
+    for (;;) {
+        Room room(type_);
+        if (!room.get() || !buffer_.take_undelivered(room.get()))
+            return;
+        if (undelivered)
+            undelivered->run(room.get());
+        destroy_payload(type_, room.get());
+    }
+}
+
 void Channel::bind(Bridge &bridge) noexcept {
     bridge.retain();
-    bridge_ = &bridge;
+    bridge_.store(&bridge, std::memory_order_release);
 }
 
 int Channel::on_close(const aiobridge_hook &raw) noexcept {
-    if (runtime_.forked())
-        return -1;
-    try {
-        runtime_.hooks.start();
-    } catch (const std::system_error &) {
-        return -1;
-    }
-    Hook *hook = Hook::create(raw);
+    Hook *hook = make_hook(runtime_, raw);
     if (!hook)
         return -1;
-    if (!hooks_.add(hook)) {
+    if (!hooks_.add(hook))
         HookSet::settle_late(runtime_, hook, reason());
-    }
     return 0;
+}
+
+int Channel::on_ready(const aiobridge_hook &raw) noexcept {
+    Hook *hook = make_hook(runtime_, raw);
+    if (!hook)
+        return -1;
+    if (buffer_.wait_until_ready(hook))
+        return 0;
+    if (const auto why = reason())
+        HookSet::settle_late(runtime_, hook, why);
+    else
+        HookSet::settle_ready(runtime_, hook);
+    return 0;
+}
+
+int Channel::on_undelivered(const aiobridge_item_hook &raw) noexcept {
+    if (undelivered_.load(std::memory_order_relaxed))
+        return -2;
+    Undelivered *undelivered = Undelivered::create(runtime_, raw), *none = nullptr;
+    if (!undelivered)
+        return -1;
+    if (undelivered_.compare_exchange_strong(none, undelivered, std::memory_order_release))
+        return 0;
+    undelivered->give_back();
+    undelivered->let_go(runtime_);
+    return -2;
 }
 
 } // namespace aiobridge::core

@@ -127,6 +127,7 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
         Py_RETURN_NONE;
     if (!is_reader)
         bridge.scheduled = false;
+    bridge.runs_on_this_thread();
     Ref interrupt;
     if (bridge.runtime.run_deferred(loop.get()) != 0)
         keep_interrupt(interrupt);

@@ -67,6 +67,11 @@ void at_exit() noexcept {
     Py_END_ALLOW_THREADS
     runtime.set_closed(AIOBRIDGE_INTERPRETER_EXIT);
     Bridge::close_all(AIOBRIDGE_INTERPRETER_EXIT);
+    // Those that no loop knows: their producers may be waiting for room.
+    for (Channel *channel : runtime.channels.retain_all()) {
+        channel->leave(AIOBRIDGE_INTERPRETER_EXIT);
+        channel->release();
+    }
     if (runtime.hooks.is_started()) {
         Py_BEGIN_ALLOW_THREADS
             drained = drain_hooks(runtime);

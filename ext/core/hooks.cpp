@@ -11,7 +11,7 @@ Hook *Hook::create(const aiobridge_hook &hook) noexcept { return new (std::nothr
 
 void Hook::serve(Node *node) {
     auto *hook = static_cast<Hook *>(node);
-    if (hook->reason != AIOBRIDGE_OPEN)
+    if (hook->wanted)
         hook->hook_.run(hook->hook_.context, hook->reason);
     hook->hook_.destroy(hook->hook_.context);
     delete hook;
@@ -25,6 +25,12 @@ void HookSet::settle(Runtime &runtime, aiobridge_reason reason) noexcept {
 
 void HookSet::settle_late(Runtime &runtime, Hook *hook, aiobridge_reason reason) noexcept {
     hook->reason = reason;
+    hook->wanted = reason != AIOBRIDGE_OPEN;
+    runtime.hooks.post(hook);
+}
+
+void HookSet::settle_ready(Runtime &runtime, Hook *hook) noexcept {
+    hook->wanted = true;
     runtime.hooks.post(hook);
 }
 

@@ -19,7 +19,9 @@ public:
     /// On the hook thread: runs it if it has to be run, and frees it.
     static void serve(Node *node);
 
-    aiobridge_reason reason = AIOBRIDGE_OPEN; // set by settle; open: only destroy
+    // Set by settle.
+    aiobridge_reason reason = AIOBRIDGE_OPEN;
+    bool wanted = false; // else it is only destroyed
 
 private:
     explicit Hook(const aiobridge_hook &hook) noexcept : hook_(hook) {}
@@ -38,6 +40,8 @@ public:
     /// Any thread, the first call counts. `reason`: run them with it; `open`: destroy them without running.
     void settle(Runtime &runtime, aiobridge_reason reason) noexcept;
     static void settle_late(Runtime &runtime, Hook *hook, aiobridge_reason reason) noexcept;
+    /// Any thread. Runs a hook that waited for something else than an end: with the reason `open`.
+    static void settle_ready(Runtime &runtime, Hook *hook) noexcept;
 
     /// True once a hook was ever added. Relaxed: asked by the thread that has settled the set, or by one that has
     /// synchronised with the one that added.

@@ -1,5 +1,6 @@
 // ext/core/module.cpp: aiobridge._core, a table of contents
 #include "abi.h"
+#include "batches.h"
 #include "drain.h"
 #include "exit.h"
 #include "future.h"
@@ -29,6 +30,7 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_future_iterator(m.ptr()));
     must(core::register_next(m.ptr()));
     must(core::register_stream(m.ptr()));
+    must(core::register_batches(m.ptr()));
     must(core::register_abi(m.ptr()));
     core::register_settings(m);
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +

@@ -1,4 +1,4 @@
-// ext/core/next.cpp: what `stream.__anext__()` returns
+// ext/core/next.cpp: what `stream.__anext__()`, `stream.get()` and the like return
 #include "next.h"
 
 #include "future_iterator.h"
@@ -18,7 +18,7 @@ Next *as_next(PyObject *object) noexcept { return reinterpret_cast<Next *>(objec
 
 void finish(Next *next) noexcept {
     if (Stream *stream = std::exchange(next->stream, nullptr)) {
-        stream_forget(stream, next);
+        forget_next(stream, next);
         Py_DECREF(reinterpret_cast<PyObject *>(stream));
     }
 }
@@ -28,10 +28,11 @@ PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
     if (!next->stream) {
         *out = nullptr;
         raise(PyExc_RuntimeError,
-              "an __anext__() of aiobridge.Stream was awaited twice; call it again for the next event");
+              "what __anext__() or get() of an aiobridge.Stream returned was awaited twice; call it again for the next "
+              "event");
         return PYGEN_ERROR;
     }
-    const PySendResult step = stream_step(next->stream, next, out);
+    const PySendResult step = step_next(next, out);
     if (step != PYGEN_NEXT)
         finish(next);
     return step;
@@ -85,7 +86,7 @@ int register_next(PyObject *module) noexcept {
     return next_type ? 0 : -1;
 }
 
-PyObject *make_next(Stream *stream) noexcept {
+PyObject *make_next(Stream *stream, const Request &request) noexcept {
     Next *next;
     if (free_count) {
         next = free_list[--free_count];
@@ -97,6 +98,8 @@ PyObject *make_next(Stream *stream) noexcept {
             return nullptr;
     }
     next->stream = reinterpret_cast<Stream *>(Ref::borrow(reinterpret_cast<PyObject *>(stream)).release());
+    next->request = request;
+    next->deadline = {};
     return reinterpret_cast<PyObject *>(next);
 }
 

@@ -28,20 +28,35 @@ int init_names() noexcept {
     if (!intern(names.add_reader, "add_reader") || !intern(names.call_soon, "call_soon") ||
         !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
         !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
-        !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
+        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
         // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
         !import(names.get_running_loop, "asyncio", "_get_running_loop") ||
         !import(names.current_task, "asyncio", "current_task") || !import(names.task_type, "asyncio", "Task") ||
         !import(names.cancelled_error, "asyncio", "CancelledError") ||
         !import(names.invalid_state_error, "asyncio", "InvalidStateError") ||
+        !import(names.queue_empty, "asyncio", "QueueEmpty") ||
         !import(names.bridge_error, "aiobridge._exceptions", "BridgeError") ||
         !import(names.broken_promise_error, "aiobridge._exceptions", "BrokenPromiseError") ||
-        !import(names.closed_error, "aiobridge._exceptions", "ClosedError"))
+        !import(names.broken_stream_error, "aiobridge._exceptions", "BrokenStreamError") ||
+        !import(names.closed_error, "aiobridge._exceptions", "ClosedError") ||
+        !import(names.end_of_stream, "aiobridge._exceptions", "EndOfStream") ||
+        !import(names.stream_overflow, "aiobridge._exceptions", "StreamOverflow") ||
+        !import(names.stream_stats, "aiobridge._figures", "StreamStats"))
         return -1;
     Py_XDECREF(context);
     Ref get_logger(attribute("logging", "getLogger"));
     names.logger = get_logger ? PyObject_CallFunction(get_logger.get(), "s", "aiobridge") : nullptr;
     return names.logger ? 0 : -1;
+}
+
+bool holds_gil() noexcept {
+    // Both answers are this thread's own; PyGILState_Check() says yes to everyone once the interpreter is gone.
+    PyThreadState *mine = PyGILState_GetThisThreadState();
+#if PY_VERSION_HEX >= 0x030d0000
+    return mine && mine == PyThreadState_GetUnchecked();
+#else
+    return mine && mine == _PyThreadState_UncheckedGet();
+#endif
 }
 
 Ref take_exception() noexcept {

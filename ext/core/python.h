@@ -84,6 +84,24 @@ template <class F> [[gnu::noinline]] auto guarded(F &&call) {
     return result;
 }
 
+/// Any thread, also one that Python does not know.
+bool holds_gil() noexcept;
+
+/// Gives up the GIL, if this thread holds it, for a wait. Getting it back can stop the thread for ever: `guarded`.
+class WithoutGil {
+public:
+    WithoutGil() noexcept : state_(holds_gil() ? PyEval_SaveThread() : nullptr) {}
+    ~WithoutGil() noexcept(false) {
+        if (state_)
+            guarded([this] { return PyEval_RestoreThread(state_), true; });
+    }
+    WithoutGil(const WithoutGil &) = delete;
+    WithoutGil &operator=(const WithoutGil &) = delete;
+
+private:
+    PyThreadState *const state_;
+};
+
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
@@ -96,11 +114,14 @@ Ref to_text(const char *text) noexcept;
 
 /// Interned names and imported objects. Filled at import, never released.
 struct Names {
-    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug;
+    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later, *cancel;
     PyObject *context_keyword; // ("context",)
     PyObject *get_running_loop, *current_task, *task_type;
     PyObject *cancelled_error, *invalid_state_error;
-    PyObject *bridge_error, *broken_promise_error, *closed_error; // aiobridge's own
+    PyObject *queue_empty;
+    // aiobridge's own
+    PyObject *bridge_error, *broken_promise_error, *broken_stream_error, *closed_error, *end_of_stream,
+        *stream_overflow, *stream_stats;
     PyObject *logger;
 };
 extern Names names;

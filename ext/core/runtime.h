@@ -1,9 +1,11 @@
 // ext/core/runtime.h: what there is once in a process: the gate, our threads, the figures
 #pragma once
 
+#include "buffer.h"
 #include "gate.h"
 #include "hooks.h"
 #include "pool.h"
+#include "roster.h"
 #include "service.h"
 
 #include <aiobridge/c_api.h>
@@ -18,6 +20,8 @@ struct _is; // PyInterpreterState
 struct _ts; // PyThreadState
 
 namespace aiobridge::core {
+
+class Channel;
 
 /// Work that needs the GIL and comes from a thread that does not have it, or that may not run foreign code. Done by the
 /// next drain of any loop, when the next bridge is made, by stats(), or at exit.
@@ -73,6 +77,8 @@ public:
     Service notifier;
     Pool pool;
     Figures figures;
+    Roster<Channel> channels;
+    Counts past_events; // of channels that are gone; guarded by the roster's lock
 
     _is *const interpreter;                   // captured at import; not null
     _ts *notifier_thread = nullptr;           // the notifier's own; touched by that thread alone, inside the gate

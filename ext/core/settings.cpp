@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "channel.h"
+#include "counts.h"
 #include "operation.h"
 #include "runtime.h"
 
@@ -76,6 +77,10 @@ py::dict stats() {
     result["operations"] = Operation::live();
     result["streams"] = Channel::live();
     result["hooks"] = Hook::live();
+    Counts events;
+    runtime.channels.for_each([&](Channel &channel) { events.add(channel.counts()); },
+                              [&] { events.add(runtime.past_events); });
+    result["events"] = py::reinterpret_steal<py::object>(make_stream_stats(events));
     result["wakes"] = figure(runtime.figures.wakes);
     result["drains"] = figure(runtime.figures.drains);
     result["deliveries"] = figure(runtime.figures.deliveries);

@@ -1,10 +1,10 @@
 // ext/core/stream.cpp: aiobridge.Stream, an async iterator over the events of a channel
-//
-// An event stays in the ring until the very step in which the consumer gets it. A wake only says "look again". So a
-// cancelled __anext__ loses nothing, however late the cancel comes.
 #include "stream.h"
 
+#include "batches.h"
 #include "channel.h"
+#include "collect.h"
+#include "counts.h"
 #include "future.h"
 #include "next.h"
 #include "operation.h"
@@ -16,72 +16,10 @@
 namespace aiobridge::core {
 namespace {
 
-// A consumer that always finds events would never let the loop turn: after so long it yields once.
-constexpr std::chrono::milliseconds run_limit{1};
-constexpr unsigned events_between_clock_reads = 16;
-
 PyTypeObject *stream_type;
 
 Stream *as_stream(PyObject *object) noexcept { return reinterpret_cast<Stream *>(object); }
 PyObject *as_object(Stream *stream) noexcept { return reinterpret_cast<PyObject *>(stream); }
-
-// Room for one event or error, on the stack if it is small.
-class Room {
-public:
-    explicit Room(const aiobridge_type &type) noexcept {
-        if (type.size <= sizeof small_ && type.align <= alignof(std::max_align_t))
-            memory_ = small_;
-        else
-            memory_ = ::operator new(type.size, std::align_val_t(alignment_ = type.align), std::nothrow);
-    }
-    ~Room() {
-        if (memory_ != small_)
-            ::operator delete(memory_, std::align_val_t(alignment_));
-    }
-    Room(const Room &) = delete;
-    Room &operator=(const Room &) = delete;
-    void *get() noexcept { return memory_; }
-
-private:
-    alignas(std::max_align_t) unsigned char small_[256];
-    void *memory_;
-    std::size_t alignment_ = 1;
-};
-
-// The oldest event, converted. Null with an error: its conversion's; null without: there is none.
-PyObject *take(Stream *stream) noexcept {
-    Channel &channel = *stream->channel;
-    const aiobridge_type &type = channel.type();
-    Room room(type);
-    if (!room.get())
-        return PyErr_NoMemory();
-    if (!channel.take(room.get()))
-        return nullptr;
-    // Out of the ring before foreign code runs: the converter may take from this stream, or close it.
-    PyObject *object = guarded([&] { return stream->converter->value(room.get()); });
-    if (!object && !PyErr_Occurred())
-        raise(PyExc_SystemError, "the converter of %R failed without an error", as_object(stream));
-    if (!(type.flags & AIOBRIDGE_TYPE_TRIVIAL))
-        type.destroy(room.get());
-    return object;
-}
-
-// The end: the error that fail() left, the first time, unless the consumer has left; then StopAsyncIteration, for ever.
-void raise_end(Stream *stream) noexcept {
-    alignas(8) unsigned char error[Channel::error_room];
-    if (const auto *type = stream->left ? nullptr : stream->channel->take_error(error)) {
-        guarded([&] { return stream->converter->error(error), true; });
-        if (!(type->flags & AIOBRIDGE_TYPE_TRIVIAL))
-            type->destroy(error);
-        if (!PyErr_Occurred())
-            raise(PyExc_SystemError, "the converter of %R failed without an error", as_object(stream));
-        return;
-    }
-    if (stream->lost || stream->channel->reason() == AIOBRIDGE_LOOP_CLOSED)
-        raise(names.closed_error, "the loop of %R was closed before its end was reached", as_object(stream));
-    else
-        PyErr_SetNone(PyExc_StopAsyncIteration);
-}
 
 // Closes for the consumer and wakes a task that waits for the next event: it sees the end.
 int leave(Stream *stream, aiobridge_reason reason) noexcept {
@@ -101,14 +39,14 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
 
 // After the hooks: completes the operation that aclose() returned.
 void hooks_are_done(void *operation, aiobridge_reason) {
-    static const aiobridge_type unit{sizeof(aiobridge_type), AIOBRIDGE_TYPE_TRIVIAL, 1, 1, nullptr, nullptr, nullptr};
+    static const aiobridge_type unit{sizeof(aiobridge_type), AIOBRIDGE_TYPE_TRIVIAL, 1, 1, nullptr, nullptr};
     char done = 1;
     static_cast<Operation *>(operation)->complete(&unit, &done);
 }
 void release_operation(void *operation) { static_cast<Operation *>(operation)->release_promise(); }
 
 PyObject *none(void *) { return Ref::borrow(Py_None).release(); }
-const aiobridge_converter none_converter{sizeof(aiobridge_converter), 0, none, nullptr};
+const aiobridge_converter none_converter{sizeof(aiobridge_converter), 0, none, nullptr, nullptr};
 
 // A Future that is done when every hook posted so far has returned: the hook thread runs them one after another.
 PyObject *after_hooks(Stream *stream) noexcept {
@@ -140,15 +78,31 @@ PyObject *aclose(PyObject *self, PyObject *) noexcept {
 
 PyObject *enter(PyObject *self, PyObject *) noexcept { return make_finished(Ref::borrow(self).release()); }
 PyObject *leave_block(PyObject *self, PyObject *) noexcept { return aclose(self, nullptr); }
-PyObject *anext(PyObject *self) noexcept { return make_next(as_stream(self)); }
+PyObject *anext(PyObject *self) noexcept { return make_next(as_stream(self), {}); }
 
-PyObject *qsize(PyObject *self, PyObject *) noexcept {
-    return PyLong_FromSize_t(as_stream(self)->left ? 0 : as_stream(self)->channel->size());
+constexpr Request one_event{Request::Kind::get};
+
+PyObject *get(PyObject *self, PyObject *) noexcept { return make_next(as_stream(self), one_event); }
+
+PyObject *get_nowait(PyObject *self, PyObject *) noexcept {
+    if (refuse_consumer(as_stream(self), nullptr))
+        return nullptr;
+    PyObject *event = collect(as_stream(self), one_event);
+    if (!event && !PyErr_Occurred())
+        raise(names.queue_empty, "no event of %R waits", self);
+    return event;
 }
 
+PyObject *qsize(PyObject *self, PyObject *) noexcept { return PyLong_FromSize_t(as_stream(self)->channel->size()); }
+
+PyObject *stats(PyObject *self, PyObject *) noexcept { return make_stream_stats(as_stream(self)->channel->counts()); }
+
 PyObject *get_dropped(PyObject *self, void *) noexcept {
-    const Channel &channel = *as_stream(self)->channel;
-    return PyLong_FromUnsignedLongLong(channel.evicted() + channel.refused());
+    const Counts counts = as_stream(self)->channel->counts();
+    std::uint64_t dropped = counts.evicted;
+    for (const auto fate : {AIOBRIDGE_FULL, AIOBRIDGE_DROPPED, AIOBRIDGE_TIMED_OUT})
+        dropped += counts.refused[fate];
+    return PyLong_FromUnsignedLongLong(dropped);
 }
 
 PyObject *get_closed(PyObject *self, void *) noexcept {
@@ -156,7 +110,7 @@ PyObject *get_closed(PyObject *self, void *) noexcept {
 }
 
 PyObject *repr(PyObject *self) noexcept {
-    const Channel &channel = *as_stream(self)->channel;
+    Channel &channel = *as_stream(self)->channel;
     const auto &site = channel.site();
     const char *file = site.file ? site.file : "?", *slash = std::strrchr(file, '/');
     return PyUnicode_FromFormat("<aiobridge.Stream %s, %zu waiting, made at %s:%u>",
@@ -169,11 +123,15 @@ PyObject *repr(PyObject *self) noexcept {
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(as_stream(self)->wait);
+    Py_VISIT(as_stream(self)->timer);
+    Py_VISIT(as_stream(self)->deferred);
     return 0;
 }
 
 int clear(PyObject *self) noexcept {
     Py_CLEAR(as_stream(self)->wait);
+    Py_CLEAR(as_stream(self)->timer);
+    Py_CLEAR(as_stream(self)->deferred);
     return 0;
 }
 
@@ -202,7 +160,23 @@ PyMethodDef methods[] = {
      "aclose()\n--\n\nCloses the stream, now, and returns a Future that is done when the native side's on_close hook "
      "has\n"
      "returned. What is buffered is dropped. Any number of times. Loop thread."},
+    {"get", get, METH_NOARGS,
+     "get()\n--\n\nReturns an awaitable of the next event. Raises EndOfStream after the last one. A cancelled get loses "
+     "none."},
+    {"get_nowait", get_nowait, METH_NOARGS,
+     "get_nowait()\n--\n\nReturns the next event, if one waits. Raises asyncio.QueueEmpty if none does, and EndOfStream "
+     "after the\nlast one. Loop thread."},
+    {"batches", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_batches)),
+     METH_VARARGS | METH_KEYWORDS,
+     "batches(max_items=512, max_delay=0.0)\n--\n\nReturns an async iterator over lists of 1 to `max_items` events. It "
+     "takes what waits; if that is less,\nit waits for more until `max_delay` seconds after it saw the first one. A "
+     "cancelled `__anext__` loses none."},
+    {"arrays", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_arrays)),
+     METH_VARARGS | METH_KEYWORDS,
+     "arrays(max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the events are "
+     "structs, with no object made for an\nevent. Raises TypeError if numpy cannot hold the native type."},
     {"qsize", qsize, METH_NOARGS, "qsize()\n--\n\nThe number of events that wait."},
+    {"stats", stats, METH_NOARGS, "stats()\n--\n\nReturns the fates of the events so far, an aiobridge.StreamStats."},
     {"__aenter__", enter, METH_NOARGS, nullptr},
     {"__aexit__", leave_block, METH_VARARGS, nullptr},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
@@ -210,7 +184,7 @@ PyMethodDef methods[] = {
 };
 
 PyGetSetDef attributes[] = {
-    {"dropped", get_dropped, nullptr, "Events that the overflow policy refused or evicted so far.", nullptr},
+    {"dropped", get_dropped, nullptr, "Events that the overflow policy refused, timed out or evicted so far.", nullptr},
     {"closed", get_closed, nullptr, "True once no more events are accepted; what is buffered can still be taken.",
      nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
@@ -242,19 +216,6 @@ PyType_Slot slots[] = {
 
 PyType_Spec spec = {"aiobridge.Stream", sizeof(Stream), 0,
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-
-// True while another __anext__ has the stream. A cancelled one has it no more, even if its task has not run since.
-bool is_taken(Stream *stream, Next *by) noexcept {
-    return stream->active && stream->active != by && !(stream->wait && stream->wait->state == FutureState::cancelled);
-}
-
-// After 1 ms of events without a pause.
-bool should_yield(Stream *stream) noexcept {
-    if (stream->run == 0)
-        stream->run_started = std::chrono::steady_clock::now();
-    return ++stream->run % events_between_clock_reads == 0 &&
-           std::chrono::steady_clock::now() - stream->run_started >= run_limit;
-}
 
 } // namespace
 
@@ -305,68 +266,6 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
 
 int stream_wake(Stream *stream, bool direct) noexcept {
     return stream->wait ? future_finish_wait(stream->wait, direct) : 0;
-}
-
-void stream_forget(Stream *stream, Next *next) noexcept {
-    if (stream->active != next)
-        return;
-    stream->active = nullptr;
-    Ref(reinterpret_cast<PyObject *>(std::exchange(stream->wait, nullptr)));
-}
-
-PySendResult stream_step(Stream *stream, Next *next, PyObject **out) noexcept {
-    *out = nullptr;
-    if (is_taken(stream, next)) {
-        raise(PyExc_RuntimeError,
-              "%R is being iterated by another task; a stream has one consumer at a time, so have one task iterate it "
-              "and "
-              "pass the events on",
-              as_object(stream));
-        return PYGEN_ERROR;
-    }
-    if (stream->channel->runtime().forked()) {
-        raise(names.closed_error, "%R was made before this process was forked; make it again here", as_object(stream));
-        return PYGEN_ERROR;
-    }
-    stream->active = nullptr;
-    const Ref waited(reinterpret_cast<PyObject *>(std::exchange(stream->wait, nullptr)));
-    for (;;) {
-        if (!stream->left) {
-            if (should_yield(stream)) {
-                // A bare yield: the task goes on in the loop's next turn.
-                stream->run = 0;
-                stream->active = next;
-                *out = Ref::borrow(Py_None).release();
-                return PYGEN_NEXT;
-            }
-            if ((*out = take(stream)))
-                return PYGEN_RETURN;
-            if (PyErr_Occurred())
-                return PYGEN_ERROR;
-        }
-        if (stream->left || stream->channel->ended()) {
-            raise_end(stream);
-            return PYGEN_ERROR;
-        }
-        if (stream->channel->park())
-            break;
-    }
-    stream->run = 0;
-    PyObject *loop = running_loop();
-    if (!loop || !stream->bridge->is_loop(loop)) {
-        const Ref own = stream->bridge->loop();
-        raise(PyExc_RuntimeError, "%R belongs to the loop %R and is iterated in %R; iterate it where it was made",
-              as_object(stream), own ? own.get() : Py_None, loop ? loop : Py_None);
-        return PYGEN_ERROR;
-    }
-    Future *wait = make_wait(*stream->bridge);
-    if (!wait)
-        return PYGEN_ERROR;
-    wait->blocking = true;
-    stream->active = next;
-    stream->wait = wait;
-    *out = Ref::borrow(reinterpret_cast<PyObject *>(wait)).release();
-    return PYGEN_NEXT;
 }
 
 } // namespace aiobridge::core

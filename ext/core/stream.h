@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bridge.h"
+#include "next.h"
 #include "python.h"
 
 #include <aiobridge/c_api.h>
@@ -12,7 +13,6 @@ namespace aiobridge::core {
 
 class Channel;
 struct Future;
-struct Next;
 
 /// The consumer's end of a channel. One consumer at a time. A member of its bridge until it is closed.
 struct Stream {
@@ -21,13 +21,15 @@ struct Stream {
     const aiobridge_converter *converter;
     Bridge *bridge; // owned
     Member member;
-    Next *active; // the __anext__ that waits, borrowed: cleared by its end
-    Future *wait; // what its task waits on; null while it only lets others run
+    Next *active;       // the __anext__ that waits, borrowed: cleared by its end
+    Future *wait;       // what its task waits on; null while it only lets others run
+    PyObject *timer;    // the loop's handle that ends the wait for a batch, or null
+    PyObject *deferred; // an exception for the next step: it came in the middle of a batch
     PyObject *weak_references;
     std::chrono::steady_clock::time_point run_started;
-    unsigned run; // events taken since the consumer last let the loop turn
-    bool lost;    // its loop was closed with events in the buffer
-    bool left;    // closed by the consumer, or with its loop: what is buffered is not for it any more
+    std::size_t run; // events taken since the consumer last let the loop turn
+    bool lost;       // its loop was closed with events in the buffer
+    bool left;       // closed by the consumer, or with its loop: what is buffered is not for it any more
 };
 
 int register_stream(PyObject *module) noexcept;
@@ -37,10 +39,5 @@ PyObject *stream_object(Channel &, const aiobridge_converter *) noexcept;
 
 /// GIL, loop thread. Something is there. `direct`: as future_resolve. -1: an error that must pass.
 int stream_wake(Stream *, bool direct) noexcept;
-
-/// One step of an `__anext__`: an event, null with an error, or what is to be yielded to the task.
-PySendResult stream_step(Stream *, Next *, PyObject **out) noexcept;
-/// The `__anext__` is over, or was dropped.
-void stream_forget(Stream *, Next *) noexcept;
 
 } // namespace aiobridge::core

@@ -69,11 +69,11 @@ typedef uint32_t aiobridge_reason;
 enum {
     AIOBRIDGE_REFUSE = 0,      /* the item is refused: full */
     AIOBRIDGE_DROP_OLDEST = 1, /* the oldest item is evicted */
-    AIOBRIDGE_DROP_NEWEST = 2,
-    AIOBRIDGE_BLOCK = 3,
-    AIOBRIDGE_CONFLATE = 4,
-    AIOBRIDGE_ERROR = 5,
-    AIOBRIDGE_UNBOUNDED = 6
+    AIOBRIDGE_DROP_NEWEST = 2, /* the item is refused: dropped */
+    AIOBRIDGE_BLOCK = 3,       /* push waits for room, at most for the timeout */
+    AIOBRIDGE_CONFLATE = 4,    /* the item is merged into the newest one */
+    AIOBRIDGE_ERROR = 5,       /* the item is refused: full, and the stream ends with an error */
+    AIOBRIDGE_UNBOUNDED = 6    /* never full; the capacity is only what it starts with */
 };
 typedef uint32_t aiobridge_overflow;
 
@@ -90,7 +90,6 @@ typedef struct aiobridge_type {
     uint64_t size, align;               /* bytes */
     void (*move)(void *to, void *from); /* constructs at `to`, destroys `from` */
     void (*destroy)(void *payload);
-    void (*merge)(void *into, void *from); /* or NULL; leaves `from` to be destroyed */
 } aiobridge_type;
 
 /* How to turn a payload into Python. Static. GIL, on the consumer's thread, outside every lock. `payload` may
@@ -100,6 +99,9 @@ typedef struct aiobridge_converter {
     uint32_t flags;
     aiobridge_pyobject *(*value)(void *payload); /* a new reference; or NULL with a Python error set */
     void (*error)(void *payload);                /* sets a Python error */
+    /* Of a trivial type that numpy knows, else NULL. A new array of so many records, whose memory the runtime fills;
+     * or NULL with a Python error set. */
+    aiobridge_pyobject *(*array)(uint64_t count, void **data);
 } aiobridge_converter;
 
 /* A function of the user's. `run` and `destroy` are called on the hook thread, one after another, without
@@ -111,6 +113,15 @@ typedef struct aiobridge_hook {
     void (*destroy)(void *context);
     void *context;
 } aiobridge_hook;
+
+/* The same, for items: `run` is called once for each, which the runtime destroys afterwards. */
+typedef struct aiobridge_item_hook {
+    uint32_t struct_size;
+    uint32_t flags;
+    void (*run)(void *context, void *item);
+    void (*destroy)(void *context);
+    void *context;
+} aiobridge_item_hook;
 
 /* A blocking call for the pool, embedded in the caller's own object. Exactly one of `run` and `drop` is called,
  * on a pool thread without the GIL (or, at exit, `drop` on another thread); it frees the object. */
@@ -142,6 +153,12 @@ typedef struct aiobridge_stream_options {
     uint64_t capacity; /* items, at least 1 */
     const aiobridge_type *type;
     aiobridge_site site;
+    uint64_t timeout;                       /* `block`: nanoseconds; UINT64_MAX: until there is room or the end */
+    uint64_t high_watermark, low_watermark; /* items; 0: the capacity, and half of the high one */
+    /* `conflate`: nothrow, any thread, under a lock of the runtime's, so it must not call the runtime. Leaves `from` to
+     * be destroyed. The first argument is merge_function. */
+    void (*merge)(void (*merge_function)(void), void *into, void *from);
+    void (*merge_function)(void);
 } aiobridge_stream_options;
 
 typedef struct aiobridge_api {
@@ -168,21 +185,33 @@ typedef struct aiobridge_api {
     aiobridge_pyobject *(*operation_future)(aiobridge_operation *, const aiobridge_converter *);
 
     /* Streams: many events, later. A new stream is held by one writer and one consumer. */
-    int32_t (*stream_create)(const aiobridge_stream_options *, aiobridge_stream **); /* any thread; -1: no memory,
-                                                                    -2: capacity is 0, -3: policy not known here */
-    void (*writer_retain)(aiobridge_stream *);                                       /* any thread */
-    void (*writer_release)(aiobridge_stream *);   /* any thread; the last one closes the stream */
+    /* Any thread. -1: no memory, -2: capacity is 0 or too large, -3: policy not known here, -4: `conflate` without
+     * merge, -5: not 0 < low < high <= capacity. */
+    int32_t (*stream_create)(const aiobridge_stream_options *, aiobridge_stream **);
+    void (*writer_retain)(aiobridge_stream *); /* any thread */
+    /* Any thread. The last one closes the stream; with `broken` not 0 what is buffered is followed by
+     * BrokenStreamError. */
+    void (*writer_release)(aiobridge_stream *, int32_t broken);
     void (*consumer_retain)(aiobridge_stream *);  /* any thread */
     void (*consumer_release)(aiobridge_stream *); /* any thread; the last one abandons the stream */
-    /* Any thread. Moves `item` in if the fate is accepted, evicted_oldest or merged, else leaves it alone. With
-     * evicted_oldest the evicted item was moved to `evicted` (room for one), and is the caller's to destroy. */
+    /* Any thread; with policy `block` it may wait, and gives up the GIL meanwhile if its caller holds it. Moves `item`
+     * in if the fate is accepted, evicted_oldest or merged, else leaves it alone. With evicted_oldest the evicted item
+     * was moved to `evicted` (room for one), and is the caller's to destroy. */
     aiobridge_fate (*stream_push)(aiobridge_stream *, void *item, void *evicted);
     int32_t (*stream_close)(aiobridge_stream *); /* any thread; 0 if this call closed it */
     /* Any thread. As close, and what is buffered is followed by the error, which is moved in if the answer is 0.
      * The error is at most 16 bytes, aligned to 8. */
     int32_t (*stream_fail)(aiobridge_stream *, const aiobridge_type *, void *error);
+    /* Any thread. As fail, but what is buffered is not delivered any more. Without an error (NULL, NULL) the stream
+     * ends with BrokenStreamError. */
+    int32_t (*stream_abort)(aiobridge_stream *, const aiobridge_type *, void *error);
     aiobridge_reason (*stream_reason)(const aiobridge_stream *);            /* any thread */
     int32_t (*stream_on_close)(aiobridge_stream *, const aiobridge_hook *); /* as operation_on_cancel */
+    int32_t (*stream_ready)(const aiobridge_stream *); /* any thread; 0 from the high watermark to the low one */
+    /* As stream_on_close; runs once, as soon as the stream is ready (reason `open`) or closed. */
+    int32_t (*stream_on_ready)(aiobridge_stream *, const aiobridge_hook *);
+    /* As stream_on_close; called with each item that was accepted and will not be delivered. -2: it has one. */
+    int32_t (*stream_on_undelivered)(aiobridge_stream *, const aiobridge_item_hook *);
     /* GIL, on the thread of a running loop. The stream's Stream: a new reference, the same object each time. */
     aiobridge_pyobject *(*stream_object)(aiobridge_stream *, const aiobridge_converter *);
 

@@ -7,6 +7,7 @@
 #include <aiobridge/detail/config.h>
 #include <aiobridge/detail/payload.h>
 
+#include <cstdint>
 #include <exception>
 #include <utility>
 
@@ -18,7 +19,9 @@ AIOBRIDGE_NAMESPACE_BEGIN
 /// `Binding` has two static functions, called with the GIL on the consumer's side:
 ///   template <class T> PyObject *to_python(T &&);   // a new reference; may throw
 ///   void set_error();                                // inside a catch block: the exception in flight, as a Python
-///   error
+///                                                    // error
+/// and a third where `Binding::has_dtype<T>`:
+///   template <class T> PyObject *make_array(uint64_t count, void **data);   // a new array; may throw
 template <class Binding, class T> struct converter {
     using P = detail::payload_t<T>;
 
@@ -41,7 +44,23 @@ template <class Binding, class T> struct converter {
             Binding::set_error();
         }
     }
-    static constexpr aiobridge_converter table{sizeof(aiobridge_converter), 0, &value, &error};
+    static PyObject *array(std::uint64_t count, void **data) {
+        try {
+            return Binding::template make_array<P>(count, data);
+        }
+        AIOBRIDGE_RETHROW_FORCED_UNWIND
+        catch (...) {
+            Binding::set_error();
+            return nullptr;
+        }
+    }
+    static constexpr auto array_or_null() -> PyObject *(*)(std::uint64_t, void **) {
+        if constexpr (Binding::template has_dtype<P>)
+            return &array;
+        else
+            return nullptr;
+    }
+    static constexpr aiobridge_converter table{sizeof(aiobridge_converter), 0, &value, &error, array_or_null()};
 };
 
 AIOBRIDGE_NAMESPACE_END

@@ -1,6 +1,7 @@
 // aiobridge/pybind11.h: future<T> and stream<T> as results of functions bound with pybind11
 #pragma once
 
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <aiobridge/aiobridge.h>
@@ -22,6 +23,22 @@ struct pybind11_binding {
             return pybind11::none().release().ptr();
         else
             return pybind11::cast(std::forward<T>(value), pybind11::return_value_policy::move).release().ptr();
+    }
+    template <class T>
+    static constexpr bool has_dtype =
+        std::is_trivially_copyable_v<T> && (std::is_arithmetic_v<T> || pybind11::detail::is_pod_struct<T>::value);
+    template <class T> static PyObject *make_array(std::uint64_t count, void **data) {
+        // Imports numpy. A struct needs a dtype that its module has declared.
+        pybind11::object dtype;
+        try {
+            dtype = pybind11::dtype::of<T>();
+        } catch (const std::runtime_error &) {
+            throw pybind11::type_error("aiobridge.Stream.arrays: " + pybind11::type_id<T>() +
+                                       " has no numpy dtype; declare it with PYBIND11_NUMPY_DTYPE, or use batches()");
+        }
+        pybind11::array array(pybind11::dtype(std::move(dtype)), static_cast<pybind11::ssize_t>(count));
+        *data = array.mutable_data();
+        return array.release().ptr();
     }
     static void set_error() {
         try {

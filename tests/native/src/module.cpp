@@ -22,4 +22,5 @@ PYBIND11_MODULE(native, m) {
     register_operations(m);
     register_streams(m);
     register_faults(m);
+    register_allocations(m);
 }

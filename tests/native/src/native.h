@@ -19,6 +19,7 @@ namespace py = pybind11;
 void register_operations(py::module_ &);
 void register_streams(py::module_ &);
 void register_faults(py::module_ &);
+void register_allocations(py::module_ &);
 
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {

@@ -1,10 +1,34 @@
 // tests/native/src/streams.cpp: writers and streams
 #include "native.h"
 
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <stdexcept>
 
 namespace {
+
+/// A record that numpy can hold, and one that it cannot, because nobody told it how.
+struct Tick {
+    explicit Tick(std::int64_t number) : ns(number), price(static_cast<double>(number) / 2), size(1) {}
+    std::int64_t ns;
+    double price;
+    std::int32_t size;
+};
+struct Undeclared {
+    explicit Undeclared(std::int64_t number_) : number(number_) {}
+    std::int64_t number;
+};
+
+std::int64_t number_in(std::int64_t event) { return event; }
+std::int64_t number_in(const Tracked &event) { return event.number; }
+template <class T> std::int64_t number_in(const T &) { return 0; }
+
+aiobridge::overflow overflow_named(const std::string &name) {
+    static const std::array names{"refuse", "drop_oldest", "drop_newest", "block", "conflate", "error", "unbounded"};
+    const auto found = std::find(names.begin(), names.end(), name);
+    return static_cast<aiobridge::overflow>(found == names.end() ? 77 : found - names.begin());
+}
 
 /// Converts only if it is even.
 struct Even {
@@ -15,6 +39,17 @@ template <class T> class Writer {
 public:
     explicit Writer(aiobridge::writer<T> writer) : writer_(std::move(writer)) {}
     std::string push(std::int64_t number) { return name_of(writer_->push(T(number))); }
+    std::string push_in_thread(std::int64_t number) {
+        aiobridge::fate fate{};
+        std::thread([&] { fate = writer_->push(T(number)); }).join();
+        return name_of(fate);
+    }
+    /// The number of a refused event afterwards.
+    std::int64_t push_and_look(std::int64_t number) {
+        T event(number);
+        writer_->push(std::move(event));
+        return number_in(event);
+    }
     /// 0, 1, 2 … from as many threads; returns when all have pushed. `full` is tried again.
     std::vector<std::string> push_all(std::int64_t count, int threads) {
         std::vector<std::thread> running;
@@ -23,12 +58,13 @@ public:
         for (int t = 0; t < threads; ++t)
             running.emplace_back([&, t, writer = *writer_] {
                 for (std::int64_t i = 0; i < count; ++i) {
-                    auto fate = writer.push(T(i * threads + t));
+                    T event(i * threads + t);
+                    auto fate = writer.push(std::move(event));
                     while (fate == aiobridge::fate::full) {
                         std::this_thread::yield();
-                        fate = writer.push(T(i * threads + t));
+                        fate = writer.push(std::move(event));
                     }
-                    if (fate != aiobridge::fate::accepted && fate != aiobridge::fate::evicted_oldest) {
+                    if (fate > aiobridge::fate::merged) {
                         const std::lock_guard lock(mutex);
                         refused.push_back(name_of(fate));
                     }
@@ -49,6 +85,24 @@ public:
     }
     bool close() { return writer_->close(); }
     bool fail(const std::string &text) { return writer_->fail(std::runtime_error(text)); }
+    bool abort(const std::optional<std::string> &text) {
+        return text ? writer_->abort(std::runtime_error(*text)) : writer_->abort();
+    }
+    bool ready() const { return writer_->ready(); }
+    void on_ready(std::shared_ptr<Recorder> recorder) {
+        writer_->on_ready([recorder](aiobridge::close_reason reason) {
+            recorder->record(name_of(reason) + " on " + thread_name() + (PyGILState_Check() ? " with the GIL" : ""));
+        });
+    }
+    /// The last writer goes with the frame that an exception leaves.
+    void drop_in_unwinding() {
+        try {
+            const auto writer = std::move(*writer_);
+            writer_.reset();
+            throw std::runtime_error("the producer failed");
+        } catch (const std::runtime_error &) {
+        }
+    }
     std::string reason() const { return name_of(writer_->close_reason()); }
     void drop() { writer_.reset(); }
     std::shared_ptr<Writer> copy() const { return std::make_shared<Writer>(*writer_); }
@@ -62,13 +116,21 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
     const py::call_guard<py::gil_scoped_release> release;
     m.def(
         function,
-        [](std::size_t capacity, const std::string &overflow, std::shared_ptr<Recorder> recorder) {
-            aiobridge::stream_options<T> options{.capacity = capacity};
-            if (overflow == "drop_oldest")
-                options.overflow = aiobridge::overflow::drop_oldest;
-            else if (overflow != "refuse")
-                options.overflow = static_cast<aiobridge::overflow>(77);
+        [](std::size_t capacity, const std::string &overflow, std::shared_ptr<Recorder> recorder, double timeout,
+           std::size_t high, std::size_t low, bool merge, std::shared_ptr<Recorder> undelivered) {
+            aiobridge::stream_options<T> options{.capacity = capacity,
+                                                 .overflow = overflow_named(overflow),
+                                                 .high_watermark = high,
+                                                 .low_watermark = low};
+            if (timeout >= 0)
+                options.timeout = std::chrono::nanoseconds(static_cast<std::int64_t>(timeout * 1e9));
+            if (merge)
+                options.merge = [](T &into, T &&from) noexcept { into = std::move(from); };
             auto [writer, stream] = aiobridge::make_stream<T>(options);
+            if (undelivered)
+                stream.on_undelivered([undelivered](T &&event) {
+                    undelivered->record(std::to_string(number_in(event)) + " on " + thread_name());
+                });
             if (recorder)
                 stream.on_close([recorder](aiobridge::close_reason reason) {
                     recorder->record(name_of(reason) + " on " + thread_name() +
@@ -76,9 +138,18 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
                 });
             return py::make_tuple(std::make_shared<W>(std::move(writer)), stream);
         },
-        py::arg("capacity") = 1024, py::arg("overflow") = "refuse", py::arg("recorder") = nullptr);
+        py::arg("capacity") = 1024, py::arg("overflow") = "refuse", py::arg("recorder") = nullptr,
+        py::arg("timeout") = -1.0, py::arg("high") = 0, py::arg("low") = 0, py::arg("merge") = true,
+        py::arg("undelivered") = nullptr);
     py::class_<W, std::shared_ptr<W>>(m, writer_name)
         .def("push", &W::push, release)
+        .def("push_with_gil", &W::push)
+        .def("push_in_thread", &W::push_in_thread, release)
+        .def("push_and_look", &W::push_and_look, release)
+        .def("abort", &W::abort, release, py::arg("text") = py::none())
+        .def_property_readonly("ready", &W::ready)
+        .def("on_ready", &W::on_ready)
+        .def("drop_in_unwinding", &W::drop_in_unwinding, release)
         .def("push_all", &W::push_all, release, py::arg("count"), py::arg("threads") = 1)
         .def("push_from_thread", &W::push_from_thread, release, py::arg("count"), py::arg("close") = true)
         .def("close", &W::close, release)
@@ -109,6 +180,24 @@ void register_streams(py::module_ &m) {
     bind_stream<Even>(m, "make_even_stream", "EvenWriter");
     bind_stream<std::int64_t>(m, "make_stream", "Writer");
     bind_stream<Tracked>(m, "make_tracked_stream", "TrackedWriter");
+    py::class_<Tick>(m, "Tick")
+        .def_readonly("ns", &Tick::ns)
+        .def_readonly("price", &Tick::price)
+        .def_readonly("size", &Tick::size);
+    bind_stream<Tick>(m, "make_tick_stream", "TickWriter");
+    // Imports numpy, so not at this module's import: tests look whether aiobridge does.
+    m.def("declare_tick", [] {
+        static bool declared = false;
+        if (!std::exchange(declared, true))
+            PYBIND11_NUMPY_DTYPE(Tick, ns, price, size);
+    });
+    py::class_<Undeclared>(m, "Undeclared");
+    bind_stream<Undeclared>(m, "make_undeclared_stream", "UndeclaredWriter");
+    m.def("undelivered_twice", [] {
+        auto [writer, stream] = aiobridge::make_stream<int>();
+        stream.on_undelivered([](int) {});
+        stream.on_undelivered([](int) {});
+    });
 
     m.def("numbers", [](std::int64_t count) -> aiobridge::stream<std::int64_t> {
         auto [writer, stream] = aiobridge::make_stream<std::int64_t>({.capacity = 64});

@@ -45,9 +45,10 @@ using cancel_reason = close_reason;
 
 namespace detail {
 
-template <class F> void run_hook(void *context, aiobridge_reason reason) {
+// Calls a hook, which nobody can catch from.
+template <class Call> void reporting(Call call) {
     try {
-        (*static_cast<F *>(context))(static_cast<close_reason>(reason));
+        call();
     }
     AIOBRIDGE_RETHROW_FORCED_UNWIND
     catch (const std::exception &error) {
@@ -58,7 +59,17 @@ template <class F> void run_hook(void *context, aiobridge_reason reason) {
     }
 }
 
+template <class F> void run_hook(void *context, aiobridge_reason reason) {
+    reporting([&] { (*static_cast<F *>(context))(static_cast<close_reason>(reason)); });
+}
+
 template <class F> void destroy_hook(void *context) { delete static_cast<F *>(context); }
+
+[[noreturn]] inline void throw_not_installed() {
+    throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
+                            "aiobridge: the hook could not be installed, because the hook thread could not be "
+                            "started, memory ran out or the process was forked; the operation goes on without it");
+}
 
 /// Hands `function` to `install`, which answers -1 when it did not take it.
 template <class F, class Install> void install_hook(F &&function, Install install) {
@@ -68,9 +79,7 @@ template <class F, class Install> void install_hook(F &&function, Install instal
     auto owned = std::make_unique<Function>(std::forward<F>(function));
     const aiobridge_hook hook{sizeof(aiobridge_hook), 0, &run_hook<Function>, &destroy_hook<Function>, owned.get()};
     if (install(hook) != 0)
-        throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again),
-                                "aiobridge: the hook could not be installed, because the hook thread could not be "
-                                "started, memory ran out or the process was forked; the operation goes on without it");
+        throw_not_installed();
     owned.release();
 }
 

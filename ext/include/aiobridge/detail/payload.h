@@ -49,7 +49,7 @@ template <class T> struct payload {
         (std::is_trivially_copyable_v<T> ? std::uint32_t{AIOBRIDGE_TYPE_TRIVIAL} : 0u) |
         (std::is_same_v<T, std::exception_ptr> ? std::uint32_t{AIOBRIDGE_TYPE_ERROR} : 0u);
     static constexpr aiobridge_type type{
-        sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy, nullptr};
+        sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy};
 };
 
 using error_payload = payload<std::exception_ptr>;

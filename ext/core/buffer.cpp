@@ -1,0 +1,272 @@
+// ext/core/buffer.cpp: the events that wait in a stream
+#include "buffer.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+namespace aiobridge::core {
+namespace {
+
+// An unbounded buffer grows by rings, each twice as large as the last one, up to so many bytes.
+constexpr std::size_t largest_growth = std::size_t{1} << 20;
+
+} // namespace
+
+void Counts::add(const Counts &other) noexcept {
+    accepted += other.accepted;
+    delivered += other.delivered;
+    evicted += other.evicted;
+    merged += other.merged;
+    undelivered += other.undelivered;
+    pending += other.pending;
+    for (std::size_t fate = 0; fate < std::size(refused); ++fate)
+        refused[fate] += other.refused[fate];
+}
+
+Buffer::Buffer(const aiobridge_stream_options &options) noexcept
+    : type_(*options.type), overflow_(options.overflow),
+      capacity_(options.overflow == AIOBRIDGE_UNBOUNDED ? SIZE_MAX : options.capacity),
+      high_(options.high_watermark ? options.high_watermark : capacity_),
+      low_(options.low_watermark ? options.low_watermark : high_ / 2), merge_(options.merge),
+      merge_function_(options.merge_function), oldest_(new(std::nothrow) Ring(options.capacity, type_)),
+      newest_(oldest_) {}
+
+Buffer::~Buffer() {
+    while (oldest_) {
+        Ring *ring = oldest_;
+        oldest_ = ring->next;
+        delete ring;
+    }
+    if (error_type_)
+        destroy_payload(*error_type_, error_);
+}
+
+// The consumer sleeps, and has what it waits for.
+bool Buffer::wake_wanted() noexcept {
+    if (!wanted_ || wake_on_its_way_ || (size_ < wanted_ && reason() == AIOBRIDGE_OPEN))
+        return false;
+    wanted_ = 0;
+    wake_on_its_way_ = true;
+    return true;
+}
+
+Buffer::Pushed Buffer::put(void *event, aiobridge_fate fate) noexcept {
+    newest_->put(event);
+    ++size_;
+    ++counts_.accepted;
+    if (size_ >= high_)
+        paused_.store(true, std::memory_order_relaxed);
+    return {fate, wake_wanted()};
+}
+
+Buffer::Pushed Buffer::refused(aiobridge_fate fate) noexcept {
+    ++counts_.refused[fate];
+    return {fate};
+}
+
+Buffer::Pushed Buffer::refuse(aiobridge_fate fate) noexcept {
+    const std::lock_guard lock(mutex_);
+    return refused(fate);
+}
+
+// Without the lock while memory is found. False: there is none.
+bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
+    const std::size_t capacity =
+        std::max(newest_->capacity(), std::min(2 * newest_->capacity(), largest_growth / type_.size));
+    lock.unlock();
+    Ring *ring = new (std::nothrow) Ring(capacity, type_);
+    const bool made = ring && ring->valid();
+    lock.lock();
+    if (made && newest_->full()) {
+        newest_->next = ring;
+        newest_ = ring;
+        return true;
+    }
+    // Another producer was faster, or the consumer has made room.
+    const bool room = !newest_->full();
+    lock.unlock();
+    delete ring;
+    lock.lock();
+    return room || made;
+}
+
+Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
+    std::unique_lock lock(mutex_);
+    if (overflow_ == AIOBRIDGE_UNBOUNDED)
+        while (reason() == AIOBRIDGE_OPEN && newest_->full())
+            if (!grow(lock))
+                return refused(AIOBRIDGE_NO_MEMORY);
+    if (reason() != AIOBRIDGE_OPEN)
+        return refused(AIOBRIDGE_CLOSED);
+    if (size_ < capacity_)
+        return put(event, AIOBRIDGE_ACCEPTED);
+    switch (overflow_) {
+    case AIOBRIDGE_DROP_OLDEST:
+        oldest_->take(evicted);
+        --size_;
+        ++counts_.evicted;
+        return put(event, AIOBRIDGE_EVICTED_OLDEST);
+    case AIOBRIDGE_DROP_NEWEST: return refused(AIOBRIDGE_DROPPED);
+    case AIOBRIDGE_BLOCK: return {AIOBRIDGE_FULL};
+    case AIOBRIDGE_CONFLATE:
+        merge_(merge_function_, newest_->newest(), event);
+        ++counts_.accepted;
+        ++counts_.merged;
+        lock.unlock();
+        destroy_payload(type_, event);
+        return {AIOBRIDGE_MERGED};
+    case AIOBRIDGE_ERROR:
+        refused(AIOBRIDGE_FULL);
+        return {AIOBRIDGE_FULL, false, close_locked(lock, AIOBRIDGE_FAILED, Ending::overflow)};
+    default: return refused(AIOBRIDGE_FULL);
+    }
+}
+
+Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
+    std::unique_lock lock(mutex_);
+    ++blocked_;
+    const auto may_go_on = [this] { return size_ < capacity_ || reason() != AIOBRIDGE_OPEN; };
+    const bool in_time = room_.wait_until(lock, deadline, may_go_on);
+    --blocked_;
+    if (!in_time)
+        return refused(AIOBRIDGE_TIMED_OUT);
+    return reason() == AIOBRIDGE_OPEN ? put(event, AIOBRIDGE_ACCEPTED) : refused(AIOBRIDGE_CLOSED);
+}
+
+// Unlocks.
+Buffer::Closed Buffer::close_locked(std::unique_lock<std::mutex> &lock, aiobridge_reason reason,
+                                    Ending ending) noexcept {
+    reason_.store(reason, std::memory_order_relaxed);
+    ending_ = ending;
+    const Closed closed{true, wake_wanted(), std::exchange(ready_waiters_, nullptr)};
+    lock.unlock();
+    room_.notify_all();
+    return closed;
+}
+
+Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {
+    std::unique_lock lock(mutex_);
+    if (this->reason() != AIOBRIDGE_OPEN)
+        return {};
+    return close_locked(lock, reason, ending);
+}
+
+Buffer::Closed Buffer::fail(aiobridge_reason reason, const aiobridge_type &type, void *error) noexcept {
+    std::unique_lock lock(mutex_);
+    if (this->reason() != AIOBRIDGE_OPEN)
+        return {};
+    move_payload(type, error_, error);
+    error_type_ = &type;
+    return close_locked(lock, reason, Ending::error);
+}
+
+bool Buffer::wait_until_ready(Node *node) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (ready() || reason() != AIOBRIDGE_OPEN)
+        return false;
+    node->next = ready_waiters_;
+    ready_waiters_ = node;
+    return true;
+}
+
+bool Buffer::abandon() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (abandoned_)
+        return false;
+    abandoned_ = true;
+    counts_.undelivered += size_;
+    return size_ > 0;
+}
+
+// An unbounded buffer's oldest ring, when it was used up: for the caller to delete without the lock.
+Ring *Buffer::drop_empty_ring() noexcept {
+    if (oldest_->size() || !oldest_->next)
+        return nullptr;
+    Ring *empty = oldest_;
+    oldest_ = empty->next;
+    return empty;
+}
+
+bool Buffer::take_undelivered(void *to) noexcept {
+    std::unique_lock lock(mutex_);
+    if (!size_)
+        return false;
+    oldest_->take(to);
+    --size_;
+    Ring *empty = drop_empty_ring();
+    lock.unlock();
+    delete empty;
+    return true;
+}
+
+Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
+    std::unique_lock lock(mutex_);
+    if (!size_ || abandoned_)
+        return {};
+    std::size_t count = 1;
+    if (limit == 1)
+        oldest_->take(to);
+    else
+        count = oldest_->take_many(to, limit);
+    size_ -= count;
+    counts_.delivered += count;
+    Node *ready = nullptr;
+    if (size_ <= low_ && paused_.load(std::memory_order_relaxed)) {
+        paused_.store(false, std::memory_order_relaxed);
+        ready = std::exchange(ready_waiters_, nullptr);
+    }
+    const unsigned blocked = blocked_;
+    Ring *empty = drop_empty_ring();
+    lock.unlock();
+    if (blocked && count == 1)
+        room_.notify_one();
+    else if (blocked)
+        room_.notify_all();
+    delete empty;
+    return {count, ready};
+}
+
+bool Buffer::park(std::size_t wanted) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (abandoned_ || size_ >= wanted || reason() != AIOBRIDGE_OPEN)
+        return false;
+    wanted_ = wanted;
+    return true;
+}
+
+void Buffer::unpark() noexcept {
+    const std::lock_guard lock(mutex_);
+    wanted_ = 0;
+    wake_on_its_way_ = false;
+}
+
+bool Buffer::ended() noexcept {
+    const std::lock_guard lock(mutex_);
+    return reason() != AIOBRIDGE_OPEN && (!size_ || abandoned_);
+}
+
+Ending Buffer::take_ending(void *to, const aiobridge_type *&error) noexcept {
+    const std::lock_guard lock(mutex_);
+    const Ending ending = ending_;
+    ending_ = Ending::plain;
+    error = error_type_;
+    error_type_ = nullptr;
+    if (error)
+        move_payload(*error, to, error_);
+    return ending;
+}
+
+std::size_t Buffer::size() noexcept {
+    const std::lock_guard lock(mutex_);
+    return abandoned_ ? 0 : size_;
+}
+
+Counts Buffer::counts() noexcept {
+    const std::lock_guard lock(mutex_);
+    Counts counts = counts_;
+    counts.pending = abandoned_ ? 0 : size_;
+    return counts;
+}
+
+} // namespace aiobridge::core
