@@ -48,6 +48,8 @@ class Stats:
     """Native operations alive: pending, or held by a handle or a Future."""
     streams: int
     """Native streams alive."""
+    callbacks: int
+    """Python callables that native handles hold."""
     hooks: int
     """Hooks registered or waiting for the hook thread."""
     events: StreamStats

@@ -22,7 +22,7 @@ except ImportError:  # Windows
     uvloop = None
 
 TESTS = Path(__file__).parent
-NATIVE_OBJECTS = ("loops", "operations", "streams", "hooks")
+NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "hooks")
 
 
 def build_native(config: pytest.Config) -> Path:

@@ -4,8 +4,10 @@
 // thread that Python ends.
 #include "abi.h"
 
+#include "callback.h"
 #include "channel.h"
 #include "future.h"
+#include "gil.h"
 #include "operation.h"
 #include "runtime.h"
 #include "stream.h"
@@ -92,6 +94,22 @@ const aiobridge_api table = {
     },
     .stream_object = [](aiobridge_stream *raw,
                         const aiobridge_converter *converter) { return stream_object(*Channel::from(raw), converter); },
+
+    .callback_create = [](aiobridge_pyobject *callable) -> aiobridge_callback * { return Callback::create(callable); },
+    .callback_retain = [](aiobridge_callback *raw) { Callback::from(raw)->retain_handle(); },
+    .callback_release = [](aiobridge_callback *raw) { Callback::from(raw)->release_handle(); },
+    .callback_call = [](aiobridge_callback *raw, const aiobridge_call_type *type,
+                        void *payload) { return Callback::from(raw)->call(*type, payload); },
+    .callback_reason =
+        [](const aiobridge_callback *raw) {
+            return Callback::from(const_cast<aiobridge_callback *>(raw))->reason();
+        },
+    .callback_limit = [](aiobridge_callback *raw, const aiobridge_limit *limit) -> std::int32_t {
+        return Callback::from(raw)->set_limit(*limit);
+    },
+
+    .gil_acquire = [](aiobridge_gil_state *state) -> std::int32_t { return gil_acquire(*state) ? 0 : -1; },
+    .gil_release = [](const aiobridge_gil_state *state) { gil_release(*state); },
 
     .pool_submit = [](aiobridge_job *job) -> std::int32_t { return Runtime::current().pool.submit(job); },
 

@@ -2,26 +2,17 @@
 #include "channel.h"
 
 #include "bridge.h"
+#include "deadline.h"
 #include "room.h"
 #include "runtime.h"
 #include "stream.h"
 
-#include <algorithm>
-#include <chrono>
 #include <memory>
 #include <new>
 #include <system_error>
 
 namespace aiobridge::core {
 namespace {
-
-// The clock overflows before UINT64_MAX nanoseconds; nobody sees the end of this.
-constexpr std::chrono::hours for_ever{24 * 365 * 100};
-
-std::chrono::steady_clock::time_point deadline_after(std::uint64_t nanoseconds) noexcept {
-    const auto longest = static_cast<std::uint64_t>(std::chrono::nanoseconds(for_ever).count());
-    return std::chrono::steady_clock::now() + std::chrono::nanoseconds(std::min(nanoseconds, longest));
-}
 
 // Null: the hook thread cannot be started, or no memory; the hook is still the caller's.
 Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {

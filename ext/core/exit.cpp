@@ -2,6 +2,7 @@
 #include "exit.h"
 
 #include "bridge.h"
+#include "callback.h"
 #include "channel.h"
 #include "operation.h"
 
@@ -81,7 +82,7 @@ void at_exit() noexcept {
         PyErr_WriteUnraisable(nullptr);
     runtime.notify_waiters();
     if (!left)
-        warn("aiobridge: its notifier thread did not return from a loop's call_soon_threadsafe within 5 s of the "
+        warn("aiobridge: a thread did not come out of aiobridge::gil, or of a loop's call_soon_threadsafe, within 5 s of the "
              "interpreter's exit");
     if (!drained)
         warn("aiobridge: an on_cancel or on_close hook did not return within 5 s of the interpreter's exit");
@@ -96,6 +97,7 @@ void after_fork_in_child() noexcept {
     Counted<Bridge>::forget();
     Counted<Operation>::forget();
     Counted<Channel>::forget();
+    Counted<Callback>::forget();
     Counted<Hook>::forget();
     Runtime::start();
     Runtime::current().wake_mode = inherited.wake_mode;

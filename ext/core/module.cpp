@@ -5,6 +5,7 @@
 #include "exit.h"
 #include "future.h"
 #include "future_iterator.h"
+#include "handler.h"
 #include "next.h"
 #include "runtime.h"
 #include "settings.h"
@@ -31,6 +32,7 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_next(m.ptr()));
     must(core::register_stream(m.ptr()));
     must(core::register_batches(m.ptr()));
+    must(core::register_handler());
     must(core::register_abi(m.ptr()));
     core::register_settings(m);
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +

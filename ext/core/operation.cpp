@@ -3,10 +3,10 @@
 
 #include "bridge.h"
 #include "future.h"
+#include "payload.h"
 #include "runtime.h"
 
 #include <algorithm>
-#include <cstring>
 #include <new>
 #include <string>
 #include <system_error>
@@ -38,9 +38,8 @@ Operation::~Operation() {
 void *Operation::payload() noexcept { return reinterpret_cast<unsigned char *>(this) + payload_offset_; }
 
 void Operation::destroy_payload() noexcept {
-    const auto *type = std::exchange(type_, nullptr);
-    if (type && !(type->flags & AIOBRIDGE_TYPE_TRIVIAL))
-        type->destroy(payload());
+    if (const auto *type = std::exchange(type_, nullptr))
+        aiobridge::core::destroy_payload(*type, payload());
 }
 
 void Operation::release() noexcept {
@@ -98,10 +97,7 @@ aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) no
         // Acquire: our writes to the payload come after the claim.
     } while (!word_.compare_exchange_weak(word, word | outcome << reason_shift, std::memory_order_acq_rel,
                                           std::memory_order_relaxed));
-    if (type->flags & AIOBRIDGE_TYPE_TRIVIAL)
-        std::memcpy(this->payload(), payload, type->size);
-    else
-        type->move(this->payload(), payload);
+    move_payload(*type, this->payload(), payload);
     type_ = type;
     hooks_.settle(runtime_, AIOBRIDGE_OPEN);
     become_ready();

@@ -28,13 +28,15 @@ int init_names() noexcept {
     if (!intern(names.add_reader, "add_reader") || !intern(names.call_soon, "call_soon") ||
         !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
         !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
-        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
+        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(names.result, "result") || !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
         // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
         !import(names.get_running_loop, "asyncio", "_get_running_loop") ||
         !import(names.current_task, "asyncio", "current_task") || !import(names.task_type, "asyncio", "Task") ||
         !import(names.cancelled_error, "asyncio", "CancelledError") ||
         !import(names.invalid_state_error, "asyncio", "InvalidStateError") ||
         !import(names.queue_empty, "asyncio", "QueueEmpty") ||
+        !import(names.ensure_future, "asyncio", "ensure_future") ||
+        !import(names.format_exception, "traceback", "format_exception") ||
         !import(names.bridge_error, "aiobridge._exceptions", "BridgeError") ||
         !import(names.broken_promise_error, "aiobridge._exceptions", "BrokenPromiseError") ||
         !import(names.broken_stream_error, "aiobridge._exceptions", "BrokenStreamError") ||

@@ -114,11 +114,12 @@ Ref to_text(const char *text) noexcept;
 
 /// Interned names and imported objects. Filled at import, never released.
 struct Names {
-    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later, *cancel;
+    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later, *cancel,
+        *result;
     PyObject *context_keyword; // ("context",)
     PyObject *get_running_loop, *current_task, *task_type;
     PyObject *cancelled_error, *invalid_state_error;
-    PyObject *queue_empty;
+    PyObject *queue_empty, *ensure_future, *format_exception;
     // aiobridge's own
     PyObject *bridge_error, *broken_promise_error, *broken_stream_error, *closed_error, *end_of_stream,
         *stream_overflow, *stream_stats;

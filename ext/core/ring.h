@@ -1,6 +1,8 @@
 // ext/core/ring.h: events in a circle of slots
 #pragma once
 
+#include "payload.h"
+
 #include <aiobridge/c_api.h>
 
 #include <cstddef>
@@ -9,18 +11,6 @@
 #include <cstring>
 
 namespace aiobridge::core {
-
-/// Moves an event or an error: constructs at `to`, ends `from`.
-inline void move_payload(const aiobridge_type &type, void *to, void *from) noexcept {
-    if (type.flags & AIOBRIDGE_TYPE_TRIVIAL)
-        std::memcpy(to, from, type.size);
-    else
-        type.move(to, from);
-}
-inline void destroy_payload(const aiobridge_type &type, void *payload) noexcept {
-    if (!(type.flags & AIOBRIDGE_TYPE_TRIVIAL))
-        type.destroy(payload);
-}
 
 /// Room for so many events, made at once: putting one allocates nothing. Not synchronised; a Buffer is.
 class Ring {

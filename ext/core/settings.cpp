@@ -2,6 +2,7 @@
 #include "settings.h"
 
 #include "bridge.h"
+#include "callback.h"
 #include "channel.h"
 #include "counts.h"
 #include "operation.h"
@@ -76,6 +77,7 @@ py::dict stats() {
     result["loops"] = Bridge::live();
     result["operations"] = Operation::live();
     result["streams"] = Channel::live();
+    result["callbacks"] = Callback::live();
     result["hooks"] = Hook::live();
     Counts events;
     runtime.channels.for_each([&](Channel &channel) { events.add(channel.counts()); },

@@ -1,141 +1,145 @@
-// tests/cpp/pipe.h: events, and what a stream's channel does with a ring of them
+// tests/cpp/pipe.h: what a stream's channel does with its buffer, and books of what became of the events
 #pragma once
 
-#include "ring.h"
+#include "check.h"
+#include "events.h"
 #include "threads.h"
 
-#include <aiobridge/detail/payload.h>
-
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
-#include <memory>
-#include <new>
-#include <optional>
-#include <thread>
+#include <iterator>
 #include <type_traits>
-#include <utility>
+#include <vector>
 
-using aiobridge::core::Ring;
-using aiobridge::detail::payload;
+inline std::uint64_t sum(const Counts &counts) {
+    return counts.delivered + counts.evicted + counts.merged + counts.undelivered + counts.pending;
+}
 
-struct Event {
-    int producer = 0, number = 0;
-};
-
-/// An event that owns memory, and knows how many of its kind live.
-class Tracked {
+/// What producers were told.
+class Fates {
 public:
-    Tracked(int producer, int number) : event_(new Event{producer, number}) { live.fetch_add(1); }
-    Tracked(Tracked &&other) noexcept : event_(std::move(other.event_)) { live.fetch_add(1); }
-    Tracked &operator=(Tracked &&) = default;
-    ~Tracked() { live.fetch_sub(1); }
-    const Event &event() const { return *event_; }
-    static inline std::atomic<int> live{0};
+    void add(aiobridge_fate fate) { fates_[fate].fetch_add(1, std::memory_order_relaxed); }
+    std::uint64_t operator[](aiobridge_fate fate) const { return fates_[fate].load(std::memory_order_relaxed); }
+    /// Of a buffer that nobody uses any more.
+    void compare(const Counts &counts) const {
+        CHECK(counts.accepted == sum(counts));
+        CHECK(counts.accepted == (*this)[AIOBRIDGE_ACCEPTED] + counts.evicted + counts.merged);
+        CHECK(counts.evicted == (*this)[AIOBRIDGE_EVICTED_OLDEST] && counts.merged == (*this)[AIOBRIDGE_MERGED]);
+        for (aiobridge_fate fate = AIOBRIDGE_DROPPED; fate < std::size(counts.refused); ++fate)
+            CHECK(counts.refused[fate] == (*this)[fate]);
+    }
 
 private:
-    std::unique_ptr<Event> event_;
+    std::array<std::atomic<std::uint64_t>, AIOBRIDGE_ALREADY_SET> fates_{};
 };
 
-inline const Event &event_of(const Event &event) { return event; }
-inline const Event &event_of(const Tracked &tracked) { return tracked.event(); }
+/// Who has which event: each one once. A race, if two threads have the same event.
+class Ledger {
+public:
+    Ledger(int producers, int count)
+        : count_(count), fates_(static_cast<std::size_t>(producers) * static_cast<std::size_t>(count)) {}
+    void enter(const Event &event) { CHECK(++fates_[index(event)] == 1); }
+    bool complete() const { return std::count(fates_.begin(), fates_.end(), 1) == std::ssize(fates_); }
 
-template <class T> Ring::Put put(Ring &ring, T &&event) {
-    using Payload = std::decay_t<T>;
-    aiobridge::detail::outgoing<Payload> out{Payload(std::forward<T>(event))};
-    const Ring::Put result = ring.put(out.get());
-    if (result == Ring::Put::done)
-        out.taken();
-    return result;
+private:
+    std::size_t index(const Event &event) const {
+        return static_cast<std::size_t>(event.producer) * static_cast<std::size_t>(count_) +
+               static_cast<std::size_t>(event.number);
+    }
+    int count_;
+    std::vector<unsigned char> fates_;
+};
+
+/// The consumer's view: each producer's events come in order.
+class Order {
+public:
+    void enter(const Event &event, bool gapless) {
+        int &last = last_[static_cast<std::size_t>(event.producer)];
+        CHECK(gapless ? event.number == last + 1 : event.number > last);
+        last = event.number;
+    }
+
+private:
+    std::array<int, 4> last_{-1, -1, -1, -1};
+};
+
+/// One who waits until a buffer is ready, or closed.
+struct Waiter : Node {
+    std::atomic<bool> given_back{false};
+};
+inline void give_back(Node *newest) {
+    for (aiobridge::core::Batch batch(newest); Node *node = batch.pop();) {
+        auto &given_back = static_cast<Waiter *>(node)->given_back;
+        CHECK(!given_back.exchange(true));
+        given_back.notify_one();
+    }
 }
 
-template <class T> std::optional<T> take(Ring &ring) {
-    alignas(T) unsigned char room[sizeof(T)];
-    if (!ring.take(room))
-        return {};
-    T &event = *std::launder(reinterpret_cast<T *>(room));
-    std::optional<T> taken(std::move(event));
-    event.~T();
-    return taken;
+inline std::chrono::steady_clock::time_point never() {
+    return std::chrono::steady_clock::now() + std::chrono::hours(1000);
 }
 
-/// What a Channel does with its ring, with a descriptor in place of the loop's inbox.
+/// What a Channel does with its buffer, with a descriptor in place of the loop's inbox.
 template <class T> class Pipe {
 public:
-    explicit Pipe(int capacity) : ring(static_cast<std::size_t>(capacity), payload<T>::type) {}
+    explicit Pipe(const aiobridge_stream_options &options) : buffer(options), overflow(options.overflow) {}
 
-    /// Drops the oldest if there is no room: `on_evicted` is told. False: the pipe is closed.
-    template <class OnEvicted> bool push(T event, OnEvicted on_evicted) {
-        return push_or(std::move(event), [&] {
-            const std::optional<T> evicted = take<T>(ring);
-            if (evicted)
-                on_evicted(*evicted);
-            return evicted.has_value();
-        });
+    /// Any thread. Waits for ever unless told otherwise.
+    template <class OnEvicted>
+    aiobridge_fate push(int producer, int number, OnEvicted on_evicted,
+                        std::chrono::steady_clock::time_point deadline = never()) {
+        Buffer::Pushed pushed = ::push<T>(buffer, T(producer, number), on_evicted);
+        if (pushed.fate == AIOBRIDGE_FULL && overflow == AIOBRIDGE_BLOCK)
+            pushed = ::push_later<T>(buffer, T(producer, number), deadline);
+        if (pushed.wake)
+            wake();
+        finish(pushed.closed);
+        fates.add(pushed.fate);
+        return pushed.fate;
     }
-    /// Waits for room. False: the pipe is closed.
-    bool push(T event) {
-        return push_or(std::move(event), [] { return false; });
+    bool close() { return finish(buffer.close(AIOBRIDGE_FINISHED, aiobridge::core::Ending::plain)); }
+    bool finish(const Buffer::Closed &closed) {
+        if (closed.wake)
+            wake();
+        give_back(closed.ready);
+        return closed.done;
     }
-    void close() {
-        ring.close();
-        wake_consumer();
-    }
-    /// The consumer. Sleeps until something is there; nothing at the end.
-    std::optional<T> next() {
-        for (;;) {
-            if (std::optional<T> event = take<T>(ring))
-                return event;
-            if (ring.ended())
-                return {};
-            if (!park())
-                continue;
+
+    /// The consumer. Sleeps until so many wait, or the end.
+    void sleep(std::size_t wanted) {
+        while (buffer.park(wanted)) {
             wait_for(signal_);
             signal_.clear();
-            consumer_.store(Consumer::quiet, std::memory_order_seq_cst);
+            wake_on_its_way_ = false;
+            buffer.unpark();
+            CHECK(buffer.size() >= wanted || buffer.reason() != AIOBRIDGE_OPEN); // not woken for nothing
         }
     }
-
-    /// The consumer is about to sleep. False: something is there, or the end.
-    bool park() {
-        Consumer expected = Consumer::quiet;
-        consumer_.compare_exchange_strong(expected, Consumer::parked, std::memory_order_seq_cst);
-        if (!ring.readable() && !ring.ended())
-            return true;
-        expected = Consumer::parked;
-        consumer_.compare_exchange_strong(expected, Consumer::quiet, std::memory_order_seq_cst);
-        return false;
+    /// At most 3.
+    template <class OnEvent> std::size_t take(OnEvent on_event) {
+        Arrival<T> arrivals[3];
+        const Buffer::Taken taken =
+            std::is_same_v<T, Event> ? buffer.take_many(arrivals, 3) : buffer.take(arrivals[0].get());
+        give_back(taken.ready);
+        for (std::size_t index = 0; index < taken.count; ++index) {
+            T event = arrivals[index].take();
+            on_event(event_of(event));
+        }
+        return taken.count;
     }
-    void wake_consumer() {
-        if (consumer_.load(std::memory_order_seq_cst) != Consumer::parked)
-            return;
-        Consumer expected = Consumer::parked;
-        if (!consumer_.compare_exchange_strong(expected, Consumer::queued, std::memory_order_seq_cst))
-            return;
-        signal_.set();
-    }
-    bool wake_is_queued() const { return consumer_.load() == Consumer::queued; }
 
-    Ring ring;
+    Buffer buffer;
+    const aiobridge_overflow overflow;
+    Fates fates;
 
 private:
-    enum class Consumer : std::uint32_t { quiet, parked, queued };
-
-    template <class MakeRoom> bool push_or(T event, MakeRoom make_room) {
-        aiobridge::detail::outgoing<T> out(std::move(event));
-        for (;;) {
-            const Ring::Put result = ring.put(out.get());
-            if (result == Ring::Put::closed)
-                return false;
-            if (result == Ring::Put::done) {
-                out.taken();
-                wake_consumer();
-                return true;
-            }
-            if (!make_room())
-                std::this_thread::yield();
-        }
+    void wake() {
+        CHECK(!wake_on_its_way_.exchange(true));
+        signal_.set();
     }
-
-    std::atomic<Consumer> consumer_{Consumer::quiet};
     aiobridge::core::Signal signal_;
+    std::atomic<bool> wake_on_its_way_{false};
 };

@@ -11,5 +11,7 @@
 #include <aiobridge/promise.h>   // one result, later
 #include <aiobridge/stream.h>    // many events, later
 #include <aiobridge/executor.h>  // a blocking function made awaitable
+#include <aiobridge/callback.h>  // a Python function for native threads to call
+#include <aiobridge/gil.h>       // the GIL, where it must really be held
 #include <aiobridge/convert.h>   // the seam between C++ values and Python objects
 // clang-format on

@@ -34,6 +34,7 @@ extern "C" {
 typedef struct _object aiobridge_pyobject;              /* PyObject, without Python.h */
 typedef struct aiobridge_operation aiobridge_operation; /* one result, later */
 typedef struct aiobridge_stream aiobridge_stream;       /* many events, later */
+typedef struct aiobridge_callback aiobridge_callback;   /* a Python callable that native threads hold */
 
 /* The fate of one item, told to its producer. */
 enum {
@@ -161,6 +162,44 @@ typedef struct aiobridge_stream_options {
     void (*merge_function)(void);
 } aiobridge_stream_options;
 
+/* What gil_acquire found. */
+typedef struct aiobridge_gil_state {
+    void *runtime; /* NULL: the thread held the GIL before */
+    int32_t previous;
+} aiobridge_gil_state;
+
+/* Why a call has no result: the callable raised (`fate` is accepted, and the texts are set), or it was not called. The
+ * texts are UTF-8 and live as long as the call of `error`. */
+typedef struct aiobridge_call_error {
+    uint32_t struct_size;
+    aiobridge_fate fate;
+    aiobridge_reason reason; /* with fate `closed` */
+    uint32_t reserved;
+    const char *type, *message, *traceback;
+} aiobridge_call_error;
+
+/* How to make a call, and what to do with its result. Static. `payload` holds the arguments. */
+typedef struct aiobridge_call_type {
+    uint32_t struct_size;
+    uint32_t flags; /* AIOBRIDGE_CALL_WAITED */
+    const aiobridge_type *payload;
+    aiobridge_pyobject *(*arguments)(void *payload); /* GIL. A new tuple, or NULL with a Python error set */
+    /* GIL. Takes what the callable returned; -1 with a Python error set. NULL: nobody wants it. */
+    int32_t (*value)(void *payload, aiobridge_pyobject *result);
+    /* Any thread. At most one of `value` (that succeeds) and `error` is called, and one is unless `value` is NULL. NULL:
+     * the loop's exception handler is told. */
+    void (*error)(void *payload, const aiobridge_call_error *);
+} aiobridge_call_type;
+enum { AIOBRIDGE_CALL_WAITED = 1u }; /* the caller is going to wait for the result */
+
+/* How many calls of a coroutine function may run at a time, and what happens to those that wait. */
+typedef struct aiobridge_limit {
+    uint32_t struct_size;
+    aiobridge_overflow overflow; /* not `conflate` */
+    uint64_t running, waiting;   /* calls, at least 1 */
+    uint64_t timeout;            /* as aiobridge_stream_options */
+} aiobridge_limit;
+
 typedef struct aiobridge_api {
     uint32_t struct_size;
     uint32_t abi_major, abi_minor;
@@ -214,6 +253,22 @@ typedef struct aiobridge_api {
     int32_t (*stream_on_undelivered)(aiobridge_stream *, const aiobridge_item_hook *);
     /* GIL, on the thread of a running loop. The stream's Stream: a new reference, the same object each time. */
     aiobridge_pyobject *(*stream_object)(aiobridge_stream *, const aiobridge_converter *);
+
+    /* Callbacks: a Python callable, called on the loop that ran where the callback was made. */
+    /* GIL, on the thread of a running loop. NULL with a Python error set. */
+    aiobridge_callback *(*callback_create)(aiobridge_pyobject *callable);
+    void (*callback_retain)(aiobridge_callback *);  /* any thread */
+    void (*callback_release)(aiobridge_callback *); /* any thread; the last one lets go of the callable, on its loop */
+    /* Any thread. Moves `payload` in if the fate is accepted or evicted_oldest, else leaves it alone. With a limit whose
+     * policy is `block` it may wait, as stream_push. */
+    aiobridge_fate (*callback_call)(aiobridge_callback *, const aiobridge_call_type *, void *payload);
+    aiobridge_reason (*callback_reason)(const aiobridge_callback *); /* any thread */
+    /* Any thread, before the first call. -2: a count is 0, -3: policy not known here, -6: it has a limit, or was called. */
+    int32_t (*callback_limit)(aiobridge_callback *, const aiobridge_limit *);
+
+    /* The GIL for a thread of anyone's. -1: the interpreter exits. What is acquired is released by the same thread. */
+    int32_t (*gil_acquire)(aiobridge_gil_state *);
+    void (*gil_release)(const aiobridge_gil_state *);
 
     /* The pool. Any thread. -1: no worker can be started; the job is then still the caller's. */
     int32_t (*pool_submit)(aiobridge_job *);

@@ -10,8 +10,6 @@
 #include <memory>
 #include <optional>
 #include <source_location>
-#include <span>
-#include <string_view>
 #include <system_error>
 #include <tuple>
 #include <type_traits>
@@ -19,41 +17,6 @@
 
 AIOBRIDGE_NAMESPACE_BEGIN
 namespace detail {
-
-template <class T> inline constexpr bool is_view = false;
-template <class C, class Tr> inline constexpr bool is_view<std::basic_string_view<C, Tr>> = true;
-template <class T, std::size_t N> inline constexpr bool is_view<std::span<T, N>> = true;
-template <class T> inline constexpr bool is_std_function = false;
-template <class S> inline constexpr bool is_std_function<std::function<S>> = true;
-
-template <class P> constexpr bool check_parameter() {
-    using T = std::remove_cvref_t<P>;
-    static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
-                  "aiobridge::async: a parameter is a non-const reference, but the call runs later, on another thread, "
-                  "with its own copy. Take the argument by value or by const reference");
-    static_assert(
-        !std::is_pointer_v<T>,
-        "aiobridge::async: a parameter is a pointer, and nothing keeps alive what it points to until the call "
-        "runs. Take a value (std::string for const char *) or a std::shared_ptr");
-    static_assert(!is_view<T>,
-                  "aiobridge::async: a parameter is a view, and nothing keeps alive what it looks at until "
-                  "the call runs. Take the value: std::string, std::vector");
-    static_assert(!is_std_function<T>,
-                  "aiobridge::async: a parameter is a std::function, whose Python wrapper takes the GIL when a pool "
-                  "thread destroys it");
-    static_assert(!is_python_object<T>,
-                  "aiobridge::async: a parameter is a Python object, and the call runs without the "
-                  "GIL. Take the C++ value");
-    return true;
-}
-
-template <class R> constexpr bool check_result() {
-    static_assert(
-        !std::is_reference_v<R> && !std::is_pointer_v<R> && !is_view<std::remove_cv_t<R>>,
-        "aiobridge::async: the function returns a reference, a pointer or a view, and what it refers to may be "
-        "gone when Python looks. Return a value or a std::shared_ptr");
-    return true;
-}
 
 // One call on its way through the pool: function, arguments and promise in one allocation.
 template <class F, class R, bool TakesToken, class... Args> struct call_job : aiobridge_job {

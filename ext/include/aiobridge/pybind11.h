@@ -6,6 +6,8 @@
 
 #include <aiobridge/aiobridge.h>
 
+#include <optional>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -40,6 +42,13 @@ struct pybind11_binding {
         *data = array.mutable_data();
         return array.release().ptr();
     }
+    template <class... Args> static PyObject *to_arguments(std::tuple<Args...> &arguments) {
+        return std::apply(
+            [](Args &...each) {
+                return pybind11::make_tuple<pybind11::return_value_policy::move>(std::move(each)...).release().ptr();
+            },
+            arguments);
+    }
     static void set_error() {
         try {
             throw;
@@ -53,6 +62,37 @@ struct pybind11_binding {
             pybind11::detail::try_translate_exceptions();
         }
     }
+};
+
+// How calls of a callback are converted.
+template <class R, class... Args> struct pybind11_call {
+    static PyObject *arguments(std::tuple<Args...> &arguments) {
+        try {
+            return pybind11_binding::to_arguments(arguments);
+        }
+        AIOBRIDGE_RETHROW_FORCED_UNWIND
+        catch (...) {
+            pybind11_binding::set_error();
+            return nullptr;
+        }
+    }
+    static bool result(PyObject *object, std::optional<payload_t<R>> &result) {
+        try {
+            if constexpr (!std::is_void_v<R>)
+                result.emplace(pybind11::cast<R>(pybind11::reinterpret_borrow<pybind11::object>(object)));
+            return true;
+        }
+        AIOBRIDGE_RETHROW_FORCED_UNWIND
+        catch (const pybind11::cast_error &) {
+            PyErr_Format(PyExc_TypeError, "a callback of native code returned %R, which is not %s", object,
+                         pybind11::type_id<R>().c_str());
+        }
+        catch (...) {
+            pybind11_binding::set_error();
+        }
+        return false;
+    }
+    static constexpr call_converter<R, Args...> table{&arguments, &result};
 };
 
 // A runtime that is missing or too old is an ImportError wherever it is found out. Registered when the module is
@@ -77,6 +117,12 @@ template <class T> constexpr auto signature_name() {
         return pybind11::detail::const_name("None");
     else
         return pybind11::detail::make_caster<T>::name;
+}
+
+// A coroutine function may be given too.
+template <class R> constexpr auto callback_result_name() {
+    return signature_name<R>() + pybind11::detail::const_name(" | collections.abc.Awaitable[") + signature_name<R>() +
+           pybind11::detail::const_name("]");
 }
 
 } // namespace detail
@@ -112,6 +158,25 @@ template <class T> struct type_caster<aiobridge::stream<T>> {
             throw error_already_set();
         return object;
     }
+};
+
+// One way only. A callable that comes where no loop runs is an error, not another overload's.
+template <class R, class... Params> struct type_caster<aiobridge::callback<R(Params...)>> {
+    using converter = aiobridge::detail::pybind11_call<R, std::remove_cvref_t<Params>...>;
+    PYBIND11_TYPE_CASTER(aiobridge::callback<R(Params...)>,
+                         const_name("collections.abc.Callable[[") +
+                             ::pybind11::detail::concat(make_caster<std::remove_cvref_t<Params>>::name...) +
+                             const_name("], ") + aiobridge::detail::callback_result_name<R>() + const_name("]"));
+    bool load(handle source, bool) {
+        if (!PyCallable_Check(source.ptr()))
+            return false;
+        aiobridge_callback *raw = aiobridge::detail::api().callback_create(source.ptr());
+        if (!raw)
+            throw error_already_set();
+        value = {raw, converter::table};
+        return true;
+    }
+    static handle cast(const aiobridge::callback<R(Params...)> &, return_value_policy, handle) = delete;
 };
 
 } // namespace pybind11::detail

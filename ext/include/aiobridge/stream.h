@@ -45,6 +45,13 @@ template <class T> struct stream_options {
 };
 
 namespace detail {
+/// A timeout as the runtime takes it.
+inline std::uint64_t nanoseconds_or_for_ever(std::chrono::nanoseconds timeout) noexcept {
+    if (timeout == std::chrono::nanoseconds::max())
+        return UINT64_MAX;
+    return timeout.count() > 0 ? static_cast<std::uint64_t>(timeout.count()) : 0;
+}
+
 template <class T> void merge(void (*function)(), void *into, void *from) {
     reinterpret_cast<void (*)(T &, T &&) noexcept>(function)(*static_cast<T *>(into),
                                                              std::move(*static_cast<T *>(from)));
@@ -190,9 +197,7 @@ template <class T> std::pair<writer<T>, stream<T>> make_stream(stream_options<T>
                                        options.capacity,
                                        &detail::payload<T>::type,
                                        {site.file_name(), site.function_name(), site.line()},
-                                       options.timeout == options.for_ever ? UINT64_MAX
-                                       : options.timeout.count() > 0 ? static_cast<std::uint64_t>(options.timeout.count())
-                                                                     : 0,
+                                       detail::nanoseconds_or_for_ever(options.timeout),
                                        options.high_watermark,
                                        options.low_watermark,
                                        options.merge ? &detail::merge<T> : nullptr,

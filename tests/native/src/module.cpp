@@ -23,4 +23,5 @@ PYBIND11_MODULE(native, m) {
     register_streams(m);
     register_faults(m);
     register_allocations(m);
+    register_callbacks(m);
 }

@@ -5,6 +5,8 @@
 
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -20,6 +22,7 @@ void register_operations(py::module_ &);
 void register_streams(py::module_ &);
 void register_faults(py::module_ &);
 void register_allocations(py::module_ &);
+void register_callbacks(py::module_ &);
 
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {
@@ -69,6 +72,12 @@ inline std::string name_of(aiobridge::fate fate) {
     static const char *const names[] = {"accepted", "evicted_oldest", "merged",         "dropped",   "full",
                                         "closed",   "timed_out",      "would_deadlock", "no_memory", "already_set"};
     return names[static_cast<std::size_t>(fate)];
+}
+
+inline aiobridge::overflow overflow_named(const std::string &name) {
+    static const std::array names{"refuse", "drop_oldest", "drop_newest", "block", "conflate", "error", "unbounded"};
+    const auto found = std::find(names.begin(), names.end(), name);
+    return static_cast<aiobridge::overflow>(found == names.end() ? 77 : found - names.begin());
 }
 
 /// The name that the system shows for the calling thread.

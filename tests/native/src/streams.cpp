@@ -1,8 +1,6 @@
 // tests/native/src/streams.cpp: writers and streams
 #include "native.h"
 
-#include <algorithm>
-#include <array>
 #include <optional>
 #include <stdexcept>
 
@@ -24,11 +22,6 @@ std::int64_t number_in(std::int64_t event) { return event; }
 std::int64_t number_in(const Tracked &event) { return event.number; }
 template <class T> std::int64_t number_in(const T &) { return 0; }
 
-aiobridge::overflow overflow_named(const std::string &name) {
-    static const std::array names{"refuse", "drop_oldest", "drop_newest", "block", "conflate", "error", "unbounded"};
-    const auto found = std::find(names.begin(), names.end(), name);
-    return static_cast<aiobridge::overflow>(found == names.end() ? 77 : found - names.begin());
-}
 
 /// Converts only if it is even.
 struct Even {

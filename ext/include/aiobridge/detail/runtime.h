@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -65,8 +66,11 @@ inline const aiobridge_api &load_api() {
         throw import_error(built +
                            ", which the installed aiobridge does not provide; install an aiobridge release with "
                            "that ABI, or rebuild this module");
-    if (static_cast<long long>(table->abi_minor) < AIOBRIDGE_ABI_MINOR_REQUIRED ||
-        table->struct_size < AIOBRIDGE_API_SIZE_1_0)
+    constexpr std::uint32_t required = AIOBRIDGE_ABI_MINOR_REQUIRED;
+    bool too_old = table->struct_size < AIOBRIDGE_API_SIZE_1_0;
+    if constexpr (required > 0)
+        too_old = too_old || table->abi_minor < required;
+    if (too_old)
         throw import_error(built + " and the installed aiobridge " + table->version + " provides ABI " +
                            std::to_string(table->abi_major) + "." + std::to_string(table->abi_minor) +
                            "; upgrade aiobridge, or rebuild this module");

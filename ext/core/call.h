@@ -1,0 +1,66 @@
+// ext/core/call.h: one call of a callback, on its way to the loop and through it
+#pragma once
+
+#include "callback.h"
+#include "item.h"
+#include "limit.h"
+#include "python.h"
+
+#include <aiobridge/c_api.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace aiobridge::core {
+
+struct Handler;
+
+/// Posted by any thread; run by a drain. Ends once: with a result, an exception, or because it was not made.
+class Call final : public Item {
+public:
+    /// Null: no memory; the payload is then still the caller's.
+    static Call *create(Callback &, const aiobridge_call_type &, void *payload) noexcept;
+    /// Not posted: gives the payload back, and frees the call.
+    void give_back(void *payload) noexcept;
+    /// Any thread. It will not be made.
+    void refuse(aiobridge_fate, aiobridge_reason) noexcept;
+    /// Any thread. Frees it, unless a task runs it.
+    void release() noexcept;
+    void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+
+    // Item.
+    int deliver(Bridge &) override;
+    void discard() noexcept override;
+
+    /// GIL. The loop was closed while a task runs it.
+    void loop_closed(aiobridge_reason, bool drop_now) noexcept;
+
+    Waiting waiting; // the limit's
+
+private:
+    Call(Callback &callback, const aiobridge_call_type &type) noexcept : callback_(callback), type_(type) {}
+    ~Call() = default;
+    void *payload() noexcept;
+    static int run(Call *) noexcept;
+    bool start(Ref &interrupt) noexcept;
+    bool watch(PyObject *task) noexcept;
+    static PyObject *done(PyObject *capsule, PyObject *task) noexcept;
+    static void forgotten(PyObject *capsule) noexcept;
+    void stop_running() noexcept;
+    void finish(Ref result, Ref exception, bool of_task) noexcept;
+    void report(PyObject *exception) noexcept;
+    void end() noexcept;
+
+    Callback &callback_; // a reference
+    const aiobridge_call_type &type_;
+    // GIL, the next four.
+    Ref handler_; // from its drain on
+    Ref task_;    // while a task runs it: an event loop holds its tasks weakly
+    Call *previous_running_ = nullptr, *next_running_ = nullptr; // the handler's list of those
+    std::atomic<std::uint32_t> references_{1}; // the way through the inbox and the limit; and the task's callback
+    bool ended_ = false;
+    std::size_t offset_ = 0, alignment_ = 0;
+};
+
+} // namespace aiobridge::core

@@ -1,0 +1,132 @@
+// ext/core/callback.cpp: a Python callable that native threads hold and call
+#include "callback.h"
+
+#include "bridge.h"
+#include "call.h"
+#include "deadline.h"
+#include "handler.h"
+#include "runtime.h"
+
+#include <new>
+
+namespace aiobridge::core {
+
+Callback::Callback(Bridge &bridge) noexcept : runtime_(bridge.runtime), bridge_(bridge) { bridge_.retain(); }
+Callback::~Callback() { bridge_.release(); }
+
+Callback *Callback::create(PyObject *callable) noexcept {
+    if (!PyCallable_Check(callable)) {
+        PyErr_Format(PyExc_TypeError, "aiobridge: a callback is a function or a coroutine function, not %R", callable);
+        return nullptr;
+    }
+    Bridge *bridge = Bridge::of_running_loop();
+    if (!bridge) {
+        if (!PyErr_Occurred())
+            raise(PyExc_RuntimeError,
+                  "the callback %R has no loop to run on, because none runs in this thread; call the function that takes "
+                  "it from a coroutine",
+                  callable);
+        return nullptr;
+    }
+    auto *callback = new (std::nothrow) Callback(*bridge);
+    if (!callback) {
+        PyErr_NoMemory();
+        return nullptr;
+    }
+    callback->handler = make_handler(*callback, *bridge, callable);
+    if (!callback->handler)
+        delete std::exchange(callback, nullptr);
+    return callback;
+}
+
+void Callback::release() noexcept {
+    // A child process frees nothing it inherited.
+    if (runtime_.forked() || references_.fetch_sub(1, std::memory_order_acq_rel) != 1)
+        return;
+    delete this;
+}
+
+// The function goes on its loop, after the calls that were posted before. No allocation, since destructors come here;
+// and if the loop is gone, so is the function.
+void Callback::release_handle() noexcept {
+    if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1 || runtime_.forked())
+        return;
+    if (!bridge_.post(this))
+        release();
+}
+
+int Callback::deliver(Bridge &) {
+    const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    release();
+    return 0;
+}
+
+void Callback::discard() noexcept { release(); }
+
+aiobridge_reason Callback::reason() const noexcept {
+    if (const auto closed = runtime_.closed())
+        return closed;
+    if (bridge_.is_closed())
+        return AIOBRIDGE_LOOP_CLOSED;
+    return overflowed_.load(std::memory_order_relaxed) ? AIOBRIDGE_FAILED : AIOBRIDGE_OPEN;
+}
+
+int Callback::set_limit(const aiobridge_limit &limit) noexcept {
+    if (limit.running == 0 || limit.waiting == 0)
+        return -2;
+    if (limit.overflow > AIOBRIDGE_UNBOUNDED || limit.overflow == AIOBRIDGE_CONFLATE)
+        return -3;
+    if (limit_.is_set() || called_.load(std::memory_order_relaxed))
+        return -6;
+    limit_.set(limit);
+    return 0;
+}
+
+aiobridge_fate Callback::call(const aiobridge_call_type &type, void *payload) noexcept {
+    if (reason() != AIOBRIDGE_OPEN)
+        return AIOBRIDGE_CLOSED;
+    const bool on_the_loop = bridge_.thread() == std::this_thread::get_id();
+    // Whoever holds the GIL, or is the loop, and waits for the call keeps it from being made.
+    if ((type.flags & AIOBRIDGE_CALL_WAITED) && (on_the_loop || holds_gil()))
+        return AIOBRIDGE_WOULD_DEADLOCK;
+    Call *call = Call::create(*this, type, payload);
+    if (!call)
+        return AIOBRIDGE_NO_MEMORY;
+    called_.store(true, std::memory_order_relaxed);
+    const aiobridge_fate fate = limit_.is_set() ? admit(*call) : aiobridge_fate{AIOBRIDGE_ACCEPTED};
+    if (fate > AIOBRIDGE_MERGED) {
+        call->give_back(payload);
+        return fate;
+    }
+    if (bridge_.post(call))
+        return fate;
+    if (limit_.is_set() && !limit_.withdraw(*call)) {
+        call->release();
+        return fate;
+    }
+    call->give_back(payload);
+    return AIOBRIDGE_CLOSED;
+}
+
+aiobridge_fate Callback::admit(Call &call) noexcept {
+    Limit::Admitted admitted = limit_.admit(call);
+    if (admitted.fate == AIOBRIDGE_FULL && limit_.overflow() == AIOBRIDGE_BLOCK) {
+        if (bridge_.thread() == std::this_thread::get_id())
+            return AIOBRIDGE_WOULD_DEADLOCK;
+        const WithoutGil released;
+        admitted = limit_.admit_later(call, deadline_after(limit_.timeout()));
+    }
+    if (admitted.evicted) {
+        admitted.evicted->refuse(AIOBRIDGE_EVICTED_OLDEST, AIOBRIDGE_OPEN);
+        if (admitted.free_evicted)
+            admitted.evicted->release();
+    }
+    if (admitted.overflowed) {
+        overflowed_.store(true, std::memory_order_relaxed);
+        runtime_.report("a callback overflowed, and is closed: more calls of it waited than its limit allows");
+        bridge_.nudge();
+    }
+    return admitted.fate;
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,31 @@
+// ext/core/gil.cpp: the GIL for threads of anyone's
+#include "gil.h"
+
+#include "python.h"
+#include "runtime.h"
+
+namespace aiobridge::core {
+
+bool gil_acquire(aiobridge_gil_state &state) {
+    state = {};
+    if (holds_gil())
+        return true;
+    Runtime &runtime = Runtime::current();
+    // Inside the gate from here on: the exit waits for us, so the GIL will be given.
+    if (!runtime.gate.enter())
+        return false;
+    state.runtime = &runtime; // the gate to leave: a child process, forked inside, has another one
+    state.previous = PyGILState_Ensure();
+    return true;
+}
+
+void gil_release(const aiobridge_gil_state &state) {
+    if (!state.runtime)
+        return;
+    // Not held: Python ends this thread by unwinding it, and we are in the destructor of the guard.
+    if (holds_gil())
+        PyGILState_Release(static_cast<PyGILState_STATE>(state.previous));
+    static_cast<Runtime *>(state.runtime)->gate.leave();
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,82 @@
+// ext/core/handler.cpp: the Python side of a callback
+#include "handler.h"
+
+#include "call.h"
+#include "callback.h"
+
+namespace aiobridge::core {
+namespace {
+
+PyTypeObject *handler_type;
+
+Handler *as_handler(PyObject *object) noexcept { return reinterpret_cast<Handler *>(object); }
+
+// Everything that waits fails now: nobody's std::future waits for ever.
+void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
+    Handler *handler = as_handler(object);
+    Callback &callback = *handler->callback;
+    callback.limit().close();
+    while (Call *call = callback.limit().take_waiting())
+        call->refuse(AIOBRIDGE_CLOSED, reason);
+    while (handler->running)
+        handler->running->loop_closed(reason, drop_now);
+    Ref references[] = {Ref(std::exchange(handler->function, nullptr)), Ref(std::exchange(handler->context, nullptr))};
+    for (Ref &reference : references)
+        if (!drop_now && reference)
+            drop_later(callback.runtime(), std::move(reference));
+    if (std::exchange(callback.handler, nullptr))
+        Py_DECREF(object); // not the last: whoever closes the loop has one
+}
+
+int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(as_handler(self)->function);
+    Py_VISIT(as_handler(self)->context);
+    return 0;
+}
+
+void dealloc(PyObject *self) noexcept {
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    Handler *handler = as_handler(self);
+    Bridge::unlink(handler->member);
+    Py_CLEAR(handler->function);
+    Py_CLEAR(handler->context);
+    if (handler->callback)
+        handler->callback->release();
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {0, nullptr},
+};
+
+PyType_Spec spec = {"aiobridge._core.Handler", sizeof(Handler), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+
+} // namespace
+
+int register_handler() noexcept {
+    handler_type = reinterpret_cast<PyTypeObject *>(PyType_FromSpec(&spec));
+    return handler_type ? 0 : -1;
+}
+
+Handler *make_handler(Callback &callback, Bridge &bridge, PyObject *function) noexcept {
+    Ref context(PyContext_CopyCurrent());
+    auto *handler = context ? as_handler(handler_type->tp_alloc(handler_type, 0)) : nullptr;
+    if (!handler)
+        return nullptr;
+    callback.retain();
+    handler->callback = &callback;
+    handler->function = Ref::borrow(function).release();
+    handler->context = context.release();
+    handler->member.object = reinterpret_cast<PyObject *>(handler);
+    handler->member.loop_closed = on_loop_closed;
+    bridge.link(handler->member);
+    return handler;
+}
+
+} // namespace aiobridge::core

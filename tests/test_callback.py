@@ -1,0 +1,505 @@
+"""Python functions that native threads hold, call and let go."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+import weakref
+
+import native
+import pytest
+
+who = contextvars.ContextVar("who", default="nobody")
+
+
+async def turns():
+    """Let the loop turn until what was posted has run."""
+    for _ in range(3):
+        assert await native.add(1) == 2
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def test_a_call_of_a_native_thread_runs_on_the_loop():
+    seen = []
+    caller = native.Caller(lambda number: seen.append((number, threading.get_ident())))
+    assert caller.fire_in_thread(7) == "accepted"
+    assert seen == []
+    await until(lambda: seen)
+    assert seen == [(7, threading.get_ident())]
+
+
+async def test_the_result_goes_back():
+    assert await native.Caller(lambda number: number + 1).ask(1) == ["value", "2"]
+
+
+async def test_a_coroutine_function_is_a_task():
+    async def handler(number):
+        assert asyncio.current_task() is not None
+        await asyncio.sleep(0)
+        return number * 2
+
+    assert await native.Caller(handler).ask(21) == ["value", "42"]
+
+
+async def test_what_returns_a_future_is_awaited():
+    def handler(number):
+        return native.add(number)
+
+    assert await native.Caller(handler).ask(41) == ["value", "42"]
+
+
+async def test_arguments_and_results_of_every_kind():
+    def handler(numbers, text, tracked):
+        assert (numbers, text, tracked.number) == ([1, 2], "three", 4)
+        return "fine"
+
+    assert await native.describe(handler) == "fine"
+    assert native.Tracked.live == 0
+    calls = []
+    await native.notify(lambda: calls.append(1))
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+async def test_an_exception_reaches_the_native_side_in_words(kind):
+    class HouseError(Exception):
+        pass
+
+    def handler(number):
+        raise HouseError(f"not {number}")
+
+    async def coroutine_handler(number):
+        await asyncio.sleep(0)
+        handler(number)
+
+    caller = native.Caller(handler if kind == "function" else coroutine_handler)
+    kind, name, message, traceback = await caller.ask(3)
+    assert (kind, message) == ("raised", "not 3")
+    assert name.endswith("HouseError")
+    assert name.startswith(HouseError.__module__)
+    assert "Traceback (most recent call last)" in traceback
+    assert 'raise HouseError(f"not {number}")' in traceback
+    assert (await native.Caller(lambda _: 1 / 0).ask(0))[1:3] == ["ZeroDivisionError", "division by zero"]
+
+
+async def test_a_result_of_the_wrong_type_is_an_error():
+    outcome = await native.Caller(lambda _: "seven").ask(7)
+    assert outcome[:2] == ["raised", "TypeError"]
+    assert outcome[2].startswith("a callback of native code returned 'seven', which is not ")
+
+
+@pytest.mark.parametrize("kind", ["function", "coroutine function"])
+async def test_an_exception_that_nobody_awaits_goes_to_the_loops_handler(kind):
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+
+    def handler(number):
+        raise ValueError(number)
+
+    async def coroutine_handler(number):
+        handler(number)
+
+    caller = native.Caller(handler if kind == "function" else coroutine_handler)
+    caller.fire_in_thread(5)
+    await until(lambda: contexts)
+    assert [str(context["exception"]) for context in contexts] == ["5"]
+    assert "handler" in contexts[0]["message"]
+    assert contexts[0]["message"].endswith("called by native code, raised")
+
+
+async def test_a_cancelled_handler_is_an_error_for_who_waits_and_silence_otherwise():
+    tasks = []
+
+    async def handler(number):
+        tasks.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    caller = native.Caller(handler)
+    asked = caller.ask(1)
+    caller.fire_in_thread(1)
+    await until(lambda: len(tasks) == 2)
+    for task in tasks:
+        task.cancel()
+    assert (await asked)[:2] == ["raised", "asyncio.exceptions.CancelledError"]
+    await turns()
+
+
+async def test_each_call_has_a_copy_of_the_context_of_the_place():
+    seen = []
+
+    def handler(number):
+        seen.append(who.get())
+        who.set(f"call {number}")
+        return number
+
+    async def coroutine_handler(number):
+        await asyncio.sleep(0)
+        handler(number)
+        return number
+
+    token = who.set("the maker")
+    callers = [native.Caller(handler), native.Caller(coroutine_handler)]
+    who.reset(token)
+    for caller in callers:
+        for number in range(2):
+            assert await caller.ask(number) == ["value", str(number)]
+    assert seen == ["the maker"] * 4
+    assert who.get() == "nobody"
+
+
+async def test_calls_of_a_thread_and_its_results_keep_their_order():
+    seen = []
+    caller = native.Caller(seen.append)
+    assert await asyncio.to_thread(caller.fire_from_threads, 2_000, 8) == 16_000
+    await until(lambda: len(seen) == 16_000)
+    for thread in range(8):
+        assert [number for number in seen if number % 8 == thread] == list(range(thread, 16_000, 8))
+
+
+@pytest.mark.parametrize("how", ["ask_here", "ask_here_with_gil"])
+async def test_waiting_on_the_loops_thread_is_refused(how):
+    outcome = getattr(native.Caller(lambda number: number), how)(1)
+    assert outcome[:2] == ["refused", "would_deadlock"]
+    assert "with the GIL, would be for ever" in outcome[3]
+
+
+async def test_waiting_with_the_gil_is_refused_on_every_thread():
+    caller = native.Caller(lambda number: number)
+    assert (await asyncio.to_thread(caller.ask_here_with_gil, 1))[:2] == ["refused", "would_deadlock"]
+    assert await asyncio.to_thread(caller.ask_here, 1) == ["value", "1"]
+
+
+async def test_fire_and_forget_is_allowed_everywhere():
+    seen = []
+    caller = native.Caller(seen.append)
+    assert caller.fire(1) == caller.fire_with_gil(2) == "accepted"
+    assert seen == []
+    await until(lambda: len(seen) == 2)
+
+
+@pytest.mark.parametrize("drop", ["drop", "drop_in_thread"])
+async def test_a_callback_that_nobody_holds_frees_its_function(drop):
+    def handler(number):
+        return number
+
+    gone = weakref.ref(handler)
+    caller = native.Caller(handler)
+    del handler
+    caller.fire_in_thread(1)
+    getattr(caller, drop)()
+    await until(lambda: gone() is None)
+
+
+async def test_the_function_lives_until_its_calls_are_done():
+    started, go_on = asyncio.Event(), asyncio.Event()
+    finished = []
+
+    async def handler(number):
+        started.set()
+        await go_on.wait()
+        finished.append(number)
+
+    gone = weakref.ref(handler)
+    caller = native.Caller(handler)
+    del handler
+    caller.fire_in_thread(1)
+    caller.drop_in_thread()
+    await started.wait()
+    gc.collect()
+    assert finished == []
+    go_on.set()
+    await until(lambda: finished)
+    await until(lambda: gone() is None)
+
+
+def test_calls_that_wait_fail_when_the_loop_is_closed(new_loop):
+    recorders = [native.Recorder() for _ in range(2)]
+    started = threading.Event()
+
+    async def handler(number):
+        started.set()
+        await asyncio.Event().wait()
+
+    async def main():
+        caller = native.Caller(handler)
+        caller.ask_and_record(1, recorders[0])
+        await until(started.is_set)
+        return caller
+
+    loop = new_loop()
+    caller = loop.run_until_complete(main())
+    caller.ask_and_record(2, recorders[1])  # posted, and never delivered
+    assert recorders[1].wait(1)
+    loop.close()
+    for recorder in recorders:
+        assert recorder.wait(4)
+        assert recorder.records[:4] == ["asked", "refused", "closed", "loop_closed"]
+    assert caller.fire(3) == "closed"
+    assert caller.reason == "loop_closed"
+
+
+@pytest.mark.parametrize("how", ["in the inbox", "in a task", "at hand"])
+def test_calls_that_wait_fail_at_exit(run_python, wakeup, how):
+    script = f"""
+import asyncio, native, threading, sys
+async def handler(number):
+    started.set()
+    await asyncio.Event().wait()
+async def make():
+    caller = native.Caller(handler)
+    if {how!r} == "at hand":
+        caller.limit(1)
+    return caller
+async def run():
+    await started.wait()
+    for _ in range(3):
+        await native.add(1)
+recorder = native.Recorder()
+started = asyncio.Event()
+loop = asyncio.new_event_loop()
+caller = loop.run_until_complete(make())
+for number in range(3):
+    caller.ask_and_record(number, recorder)
+assert recorder.wait(3)
+if {how!r} != "in the inbox":
+    loop.run_until_complete(run())
+native.print_at_exit(recorder)
+"""
+    done = run_python(script, wakeup=wakeup)
+    assert done.returncode == 0
+    assert done.stdout.count("refused closed interpreter_exit") == 3
+
+
+def test_a_callback_needs_a_running_loop():
+    with pytest.raises(RuntimeError, match="has no loop to run on.*from a coroutine"):
+        native.Caller(print)
+
+
+async def test_what_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match="incompatible"):
+        native.Caller(7)
+    with pytest.raises(TypeError, match="incompatible"):
+        native.Caller(None)
+
+
+async def test_an_empty_callback_refuses():
+    assert native.fates_of_empty_callbacks()[:3] == (False, "closed", "finished")
+    assert native.fates_of_empty_callbacks()[3][:2] == ["refused", "closed"]
+
+
+def test_the_docstring_names_the_callable():
+    assert "collections.abc.Callable[[int], int | collections.abc.Awaitable[int]]" in native.Caller.__init__.__doc__.replace(
+        "typing.SupportsInt | typing.SupportsIndex", "int"
+    )
+
+
+def test_keyboard_interrupt_in_a_callback_leaves_the_loop_and_loses_nothing(new_loop):
+    seen = []
+
+    def handler(number):
+        seen.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return number
+
+    async def main():
+        caller = native.Caller(handler)
+        for number in range(3):
+            caller.fire_in_thread(number)
+        await until(lambda: len(seen) == 3)
+
+    loop = new_loop()
+    task = loop.create_task(main())
+    interrupts = 0
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            interrupts += 1
+    loop.close()
+    assert (interrupts, seen) == (1, [0, 1, 2])
+
+
+class Gate:
+    """A coroutine function that notes who runs, and lets them go one at a time."""
+
+    def __init__(self):
+        self.running, self.most, self.order, self.waiting = 0, 0, [], []
+
+    async def __call__(self, number):
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.order.append(number)
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        try:
+            await future
+        finally:
+            self.running -= 1
+        return number
+
+    def let_go(self):
+        self.waiting.pop(0).set_result(None)
+
+    async def finish(self, calls):
+        """Let all go, one after another."""
+        while len(self.order) < calls or self.running:
+            await until(lambda: self.waiting)
+            self.let_go()
+            await until(lambda before=len(self.order): not self.running or len(self.order) > before)
+
+
+async def test_a_limit_bounds_how_many_run_at_a_time():
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(3)
+    assert await asyncio.to_thread(caller.fire_from_threads, 50, 4) == 200
+    for done in range(200):
+        await until(lambda done=done: len(gate.order) == min(done + 3, 200))
+        gate.let_go()
+    await until(lambda: not gate.running)
+    assert gate.most == 3
+    for thread in range(4):
+        assert [number for number in gate.order if number % 4 == thread] == list(range(thread, 200, 4))
+
+
+async def test_a_limit_holds_for_functions_that_end_at_once():
+    seen = []
+    caller = native.Caller(seen.append)
+    caller.limit(1, 1000)
+    assert await asyncio.to_thread(caller.fire_from_threads, 100, 4) == 400
+    await until(lambda: len(seen) == 400)
+
+
+@pytest.mark.parametrize(
+    ("overflow", "fates", "called"),
+    [
+        ("refuse", ["accepted", "accepted", "full", "full"], [0, 1, 2]),
+        ("drop_newest", ["accepted", "accepted", "dropped", "dropped"], [0, 1, 2]),
+        ("drop_oldest", ["accepted", "accepted", "evicted_oldest", "evicted_oldest"], [0, 3, 4]),
+        ("unbounded", ["accepted"] * 4, [0, 1, 2, 3, 4]),
+    ],
+)
+@pytest.mark.parametrize("at_hand", [True, False])
+async def test_calls_beyond_the_limit_follow_its_policy(overflow, fates, called, at_hand):
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(1, 2, overflow)
+    caller.fire(0)
+    await until(lambda: gate.order == [0])
+    got = []
+    for number in range(1, 5):
+        got.append(caller.fire(number))
+        if at_hand:
+            await turns()
+    assert got == fates
+    await gate.finish(len(called))
+    assert gate.order == called
+
+
+async def test_an_evicted_call_fails():
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(1, 1, "drop_oldest")
+    caller.fire(0)
+    await until(lambda: gate.order == [0])
+    recorder = native.Recorder()
+    caller.ask_and_record(1, recorder)
+    assert await asyncio.to_thread(recorder.wait, 1)
+    assert caller.fire(2) == "evicted_oldest"
+    assert await asyncio.to_thread(recorder.wait, 5)
+    assert recorder.records[1:3] == ["refused", "evicted_oldest"]
+    await gate.finish(2)
+    assert gate.order == [0, 2]
+
+
+async def test_error_closes_the_callback():
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: contexts.append(context))
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(1, 1, "error")
+    caller.fire(0)
+    await until(lambda: gate.order == [0])
+    assert [caller.fire(number) for number in (1, 2, 3)] == ["accepted", "full", "closed"]
+    assert caller.reason == "failed"
+    await until(lambda: contexts)
+    assert "a callback overflowed" in contexts[0]["message"]
+    await gate.finish(2)
+    assert gate.order == [0, 1]
+
+
+async def test_block_waits_for_a_place():
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(1, 1, "block")
+    assert await asyncio.to_thread(caller.fire, 0) == "accepted"
+    await until(lambda: gate.order == [0])
+    assert await asyncio.to_thread(caller.fire, 1) == "accepted"
+    assert caller.fire(2) == "would_deadlock"
+    blocked = asyncio.create_task(asyncio.to_thread(caller.fire, 2))
+    await turns()
+    assert not blocked.done()
+    gate.let_go()
+    assert await blocked == "accepted"
+    await gate.finish(3)
+    assert gate.order == [0, 1, 2]
+
+
+async def test_block_ends_with_the_timeout():
+    gate = Gate()
+    caller = native.Caller(gate)
+    caller.limit(1, 1, "block", timeout=0.01)
+    for number in range(2):
+        assert await asyncio.to_thread(caller.fire, number) == "accepted"
+        await until(lambda: gate.order == [0])
+    assert await asyncio.to_thread(caller.fire, 2) == "timed_out"
+    await gate.finish(2)
+
+
+def test_blocked_calls_are_released_when_the_loop_is_closed(new_loop):
+    fates = []
+
+    async def main():
+        gate = Gate()
+        caller = native.Caller(gate)
+        caller.limit(1, 1, "block")
+        for number in range(2):
+            assert await asyncio.to_thread(caller.fire, number) == "accepted"
+            await until(lambda: gate.order == [0])
+        return caller
+
+    loop = new_loop()
+    caller = loop.run_until_complete(main())
+    threads = [threading.Thread(target=lambda: fates.append(caller.fire(2))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.close()
+    for thread in threads:
+        thread.join()
+    assert fates == ["closed"] * 4
+
+
+async def test_limits_that_make_no_sense_are_refused():
+    caller = native.Caller(print)
+    for running, waiting in ((0, 1), (1, 0)):
+        with pytest.raises(ValueError, match="running and waiting must be at least 1"):
+            caller.limit(running, waiting)
+    for overflow in ("conflate", "unheard of"):
+        with pytest.raises(ValueError, match="calls cannot have overflow policy"):
+            caller.limit(1, 1, overflow)
+    caller.limit(1)
+    with pytest.raises(RuntimeError, match="it has a limit, or was called, already"):
+        caller.limit(1)
+    called = native.Caller(lambda number: None)
+    called.fire(1)
+    with pytest.raises(RuntimeError, match="already"):
+        called.limit(1)
+    await turns()
