@@ -25,14 +25,14 @@ TESTS = Path(__file__).parent
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "hooks")
 
 
-def build_native(config: pytest.Config) -> Path:
-    """Build tests/native as a downstream user would, against the installed package; once for each state of both."""
-    sanitize = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "")
-    project, headers = TESTS / "native", Path(aiobridge.get_include())
+def build(config: pytest.Config, project: Path) -> Path:
+    """Build a downstream project against the installed package, as users do; once for each state of both."""
+    sanitize = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "") if project.name == "native" else ""
+    headers = Path(aiobridge.get_include())
     state = hashlib.sha256(f"{sys.version} {sys.executable} {sanitize}".encode())
     for file in sorted([*project.rglob("*.*"), *headers.rglob("*.h")]):
         state.update(file.read_bytes())
-    target = config.cache.mkdir(f"native-{state.hexdigest()[:16]}")
+    target = config.cache.mkdir(f"{project.name}-{state.hexdigest()[:16]}")
     if not (target / "built").exists():
         command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--upgrade"]
         command += ["--quiet", "--disable-pip-version-check", "--target", str(target), str(project)]
@@ -41,13 +41,13 @@ def build_native(config: pytest.Config) -> Path:
         environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode != 0:
-            raise pytest.UsageError(f"tests/native does not build:\n{done.stdout}\n{done.stderr}")
+            raise pytest.UsageError(f"{project} does not build:\n{done.stdout}\n{done.stderr}")
         (target / "built").touch()
     return target
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    sys.path.insert(0, str(build_native(config)))
+    sys.path.insert(0, str(build(config, TESTS / "native")))
 
 
 def make_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], wakeup: str) -> asyncio.AbstractEventLoop:
@@ -66,6 +66,12 @@ def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> d
         for name, new_loop in loops.items()
         for wakeup in ("call_soon", "fd")
     }
+
+
+@pytest.fixture(scope="session")
+def build_project(pytestconfig: pytest.Config) -> Callable[[Path], Path]:
+    """Build a project of this repository against the installed package; returns the folder to import it from."""
+    return functools.partial(build, pytestconfig)
 
 
 @pytest.fixture(params=["call_soon", "fd"])

@@ -77,7 +77,7 @@ template <class T> void many_producers(aiobridge_overflow overflow, std::size_t 
 
 TEST(many_producers_and_a_consumer_that_sleeps) {
     for (const auto overflow : policies) {
-        many_producers<Event>(overflow, 64, scaled(40'000));
+        many_producers<Event>(overflow, 64, scaled(24'000));
         for (const std::size_t capacity : {1, 2, 3}) {
             many_producers<Event>(overflow, capacity, scaled(6'000));
             many_producers<Tracked>(overflow, capacity, scaled(6'000));
@@ -88,7 +88,7 @@ TEST(many_producers_and_a_consumer_that_sleeps) {
 
 // Two close, in one moment, while others push until they are told. All of them are told, also those that wait.
 TEST(a_close_among_pushes) {
-    const int rounds = scaled(2'800);
+    const int rounds = scaled(1'600);
     std::optional<Pipe<Tracked>> pipe;
     std::atomic<int> closes{0};
     std::barrier round_begins(producers + 2), closing(2), round_ends(producers + 2);
@@ -185,7 +185,7 @@ TEST(many_short_lives) {
 
 // One producer waits for ever, if the room that was made for it was told to one that gave up.
 TEST(producers_that_give_up_waiting) {
-    const int count = scaled(12'000);
+    const int count = scaled(8'000);
     for (const std::size_t capacity : {1, 2, 5}) {
         Pipe<Tracked> pipe(options_for<Tracked>(AIOBRIDGE_BLOCK, capacity));
         Ledger ledger(producers, count);
@@ -219,7 +219,7 @@ TEST(producers_that_give_up_waiting) {
 
 // Producers that stop at the high watermark, and go on when they are told.
 TEST(producers_that_wait_until_it_is_ready) {
-    const int count = scaled(12'000);
+    const int count = scaled(8'000);
     for (const std::size_t high : {2, 5}) {
         std::array<Waiter, producers> waiters; // outlive the notification
         Pipe<Event> pipe(options_for<Event>(AIOBRIDGE_UNBOUNDED, 1, high));

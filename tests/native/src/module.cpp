@@ -24,4 +24,5 @@ PYBIND11_MODULE(native, m) {
     register_faults(m);
     register_allocations(m);
     register_callbacks(m);
+    register_sdks(m);
 }

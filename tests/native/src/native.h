@@ -11,6 +11,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -23,6 +24,7 @@ void register_streams(py::module_ &);
 void register_faults(py::module_ &);
 void register_allocations(py::module_ &);
 void register_callbacks(py::module_ &);
+void register_sdks(py::module_ &);
 
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {
