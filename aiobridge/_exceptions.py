@@ -33,11 +33,11 @@ class BrokenStreamError(BridgeError):
     """The last writer went while an exception unwound its thread, or aborted. The message says where it was made."""
 
 
-class StreamOverflow(BridgeError):  # noqa: N818 - it is what happened, as in asyncio.QueueFull
+class StreamOverflow(BridgeError):
     """As many events as the stream holds waited, and one more came: its overflow policy is ``error``."""
 
 
-class EndOfStream(BridgeError, EOFError):  # noqa: N818
+class EndOfStream(BridgeError, EOFError):
     """`Stream.get` or `Stream.get_nowait` was called after the last event."""
 
 

@@ -19,6 +19,8 @@ class StreamMachine(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.loop = asyncio.new_event_loop()
+        # Woken by descriptor the loop turns in the same order each time, which a replay needs.
+        self.turn(lambda: aiobridge.configure(wakeup="fd"))
         self.waiting = None
 
     def teardown(self):
@@ -41,9 +43,7 @@ class StreamMachine(RuleBasedStateMachine):
         self.reason, self.ending = "open", None
         self.left = False
         self.counts = dict.fromkeys(aiobridge.StreamStats.__dataclass_fields__, 0)
-        self.writer, self.stream = self.turn(
-            lambda: native.make_stream(capacity=capacity, overflow=policy, timeout=0)
-        )
+        self.writer, self.stream = self.turn(lambda: native.make_stream(capacity=capacity, overflow=policy, timeout=0))
         self.writers = [self.writer]
         self.next = 0
 

@@ -142,3 +142,24 @@ def test_a_wrong_environment_is_refused_at_import(run_python, monkeypatch):
 @pytest.mark.parametrize("count", [1, 10_000])
 async def test_many_calls_at_once(count):
     assert await asyncio.gather(*(native.add(i, 0) for i in range(count))) == list(range(count))
+
+
+# Fails if Pool::submit counts an idle thread that was woken, and has not taken its call yet, as free for another call
+def test_two_calls_at_once_get_two_threads_though_one_is_idle(run_python):
+    script = """
+import asyncio, time, aiobridge, native
+aiobridge.configure(pool_threads=2)
+async def main():
+    await native.nothing()
+    await asyncio.to_thread(time.sleep, 0.05)  # its thread is idle, as far as we can know
+    recorder = native.Recorder()
+    futures = [native.run_until_stopped(recorder) for _ in range(2)]
+    await asyncio.to_thread(recorder.wait, 2)
+    print(recorder.records)
+    for future in futures:
+        future.cancel()
+asyncio.run(main())
+"""
+    for _ in range(3):
+        done = run_python(script, timeout=50)
+        assert (done.stdout, done.stderr, done.returncode) == ("['started', 'started']\n", "", 0)

@@ -293,8 +293,9 @@ async def test_an_empty_callback_refuses():
 
 
 def test_the_docstring_names_the_callable():
-    assert "collections.abc.Callable[[int], int | collections.abc.Awaitable[int]]" in native.Caller.__init__.__doc__.replace(
-        "typing.SupportsInt | typing.SupportsIndex", "int"
+    assert (
+        "collections.abc.Callable[[int], int | collections.abc.Awaitable[int]]"
+        in native.Caller.__init__.__doc__.replace("typing.SupportsInt | typing.SupportsIndex", "int")
     )
 
 
@@ -350,8 +351,9 @@ class Gate:
         """Let all go, one after another."""
         while len(self.order) < calls or self.running:
             await until(lambda: self.waiting)
+            called = len(self.order)
             self.let_go()
-            await until(lambda before=len(self.order): not self.running or len(self.order) > before)
+            await until(lambda called=called: not self.running or len(self.order) > called)
 
 
 async def test_a_limit_bounds_how_many_run_at_a_time():

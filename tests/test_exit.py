@@ -1,5 +1,7 @@
 """The interpreter's exit with native threads that post at full speed; and forks."""
 
+import os
+
 import pytest
 
 FLOOD = """
@@ -265,3 +267,66 @@ if __name__ == "__main__":
         timeout=50,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("1\n[1, 2, 3, 4]\n", "", 0)
+
+
+# Fails if the parent's descriptors stay open; or settings are lost; or inherited objects are counted
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_process_has_the_settings_and_nothing_else_of_its_parent(run_python):
+    done = run_python(
+        """
+import asyncio, os, pathlib, warnings, aiobridge, native
+warnings.simplefilter("ignore", DeprecationWarning)
+aiobridge.configure(wakeup="fd", pool_threads=3)
+def eventfds():
+    return sum("eventfd" in os.readlink(each) for each in pathlib.Path("/proc/self/fd").iterdir() if each.is_symlink())
+async def child_main():
+    recorder = native.Recorder()
+    futures = [native.run_until_stopped(recorder) for _ in range(5)]
+    await asyncio.to_thread(recorder.wait, 3)
+    for future in futures:
+        future.cancel()
+    names = [task.joinpath("comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir()]
+    return aiobridge.stats().pool_threads, "aiobridg-notify" in names
+async def main():
+    pair = native.make_Promise()
+    assert eventfds() == 1
+    child = os.fork()
+    if child == 0:
+        stats = aiobridge.stats()
+        asyncio.events._set_running_loop(None)
+        asyncio.set_event_loop(None)
+        print(eventfds(), stats.loops, stats.operations, asyncio.run(child_main()), flush=True)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+asyncio.run(main())
+"""
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("0 0 0 (3, False)\n", "", 0)
+
+
+# Fails if what is left to report at exit is not reported
+def test_a_hook_that_throws_at_exit_is_logged(run_python):
+    done = run_python("import native\nfuture = native.hook_that_throws()\nfuture.cancel()\n")
+    assert "the hook failed" in done.stderr
+    assert done.returncode == 0
+
+
+def test_the_exit_waits_for_the_notifiers_call(run_python):
+    script = """
+import asyncio, threading, time, native
+inside = threading.Event()
+class SlowLoop(asyncio.SelectorEventLoop):
+    def call_soon_threadsafe(self, *args, **kwargs):
+        inside.set()
+        time.sleep(0.3)
+        print("returned", flush=True)
+        return super().call_soon_threadsafe(*args, **kwargs)
+async def main():
+    promise, future = native.make_Promise()
+    promise.set_from_thread(1)
+    await future
+threading.Thread(target=lambda: SlowLoop().run_until_complete(main()), daemon=True).start()
+inside.wait()
+"""
+    done = run_python(script, wakeup="call_soon")
+    assert (done.stdout, done.stderr, done.returncode) == ("returned\n", "", 0)

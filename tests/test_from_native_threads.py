@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(240)  # the first test builds
 
 @pytest.fixture(scope="session")
 def example(build_project):
-    sys.path.insert(0, str(build_project(EXAMPLE)))
+    sys.path.append(str(build_project(EXAMPLE)))
     return importlib.import_module("from_native_threads")
 
 
@@ -30,7 +30,7 @@ def boost(build_project):
     headers = [Path(prefix) / "include" / "boost" / "asio.hpp" for prefix in ("/usr", "/usr/local", "/opt/homebrew")]
     if not any(header.exists() for header in headers) and not shutil.which("boost_install"):
         pytest.skip("Boost is not installed: apt-get install libboost-thread-dev")
-    sys.path.insert(0, str(build_project(TESTS / "boost")))
+    sys.path.append(str(build_project(TESTS / "boost")))
     return importlib.import_module("boost_threads")
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import gc
+import signal
 import threading
+import time
 import weakref
 
 import native
@@ -268,26 +270,6 @@ async def test_a_weak_reference_that_dies_does_not_find_the_dying_future():
     gc.collect()
     assert reference() is None
     assert found == ["the Future of a native operation was dropped; it cannot be made again"]
-
-
-async def test_a_builtin_method_of_a_task_as_callback_goes_through_the_loop():
-    """Only a task's own wakeup is called directly."""
-    order = []
-
-    async def forever():
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            order.append("cancelled")
-
-    task = asyncio.create_task(forever())
-    await asyncio.sleep(0)
-    promise, future = native.make_Promise()
-    future.add_done_callback(lambda done: order.append("callback"))
-    future.add_done_callback(task.cancel)
-    promise.set_from_thread(1)
-    await task
-    assert order == ["callback", "cancelled"]
 
 
 async def test_done_callbacks_run_in_order_in_their_context():
@@ -598,3 +580,144 @@ async def test_eager_tasks_complete_at_once_with_what_is_ready():
     assert ready.done()
     assert ready.result() == 3
     assert await asyncio.create_task(wait(native.add(1))) == 2
+
+
+# Fails if Operation::on_cancel runs a late hook of a completed operation
+async def test_a_hook_installed_after_the_completion_is_destroyed_and_never_runs():
+    promise, future = native.make_Promise()
+    assert promise.set(1) == "accepted"
+    recorder = native.Recorder()
+    promise.on_cancel(recorder)
+    assert await asyncio.to_thread(recorder.wait, 1)
+    assert recorder.records == ["closure destroyed on aiobridge-hooks"]
+    assert await future == 1
+
+
+# Fails if Operation::report_misuse does not nudge the loop
+async def test_a_second_completion_is_reported_though_nothing_else_happens():
+    reported = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.set())
+    promise, future = native.make_Promise()
+    promise.set(1)
+    assert await future == 1
+    for _ in range(3):
+        await asyncio.sleep(0)  # the drain is at rest
+    promise.set_from_thread(2)
+    await asyncio.wait_for(reported.wait(), 20)
+
+
+# Fails if an error that was looked at is logged as never retrieved
+@pytest.mark.parametrize("how", ["await", "result", "exception", "cancel"])
+async def test_an_exception_that_is_retrieved_is_not_reported(how):
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+    promise, future = native.make_Promise()
+    promise.fail("seen")
+    while not future.done():
+        await asyncio.sleep(0)
+    if how == "await":
+        with pytest.raises(RuntimeError, match="seen"):
+            await future
+    elif how == "result":
+        with pytest.raises(RuntimeError, match="seen"):
+            future.result()
+    elif how == "exception":
+        assert str(future.exception()) == "seen"
+    else:
+        assert not future.cancel()  # as asyncio's
+    reference = weakref.ref(future)
+    del future
+    gc.collect()
+    assert reference() is None
+    assert contexts == []
+
+
+# Fails if callbacks after the first run in another order
+async def test_three_done_callbacks_run_in_the_order_in_which_they_were_added():
+    order = []
+    promise, future = native.make_Promise()
+    for number in range(4):
+        future.add_done_callback(lambda done, number=number: order.append(number))
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert order == [0, 1, 2, 3]
+
+
+# Values that StopIteration would unpack or raise, where the await is iterated by hand (and, up to Python 3.11
+# or in `yield from`, by asyncio)
+@pytest.mark.parametrize("kind", ["tuple", "none", "exception", "stop", "text"])
+@pytest.mark.parametrize("step", [next, lambda iterator: iterator.send(None)])
+async def test_iterating_an_await_by_hand_gives_the_value_exactly(kind, step):
+    promise, future = native.make_ChosenPromise()
+    promise.set(kind)
+    while not future.done():
+        await asyncio.sleep(0)
+    with pytest.raises(StopIteration) as stopped:
+        step(future.__await__())
+    assert stopped.value.value is future.result()
+
+
+# Fails if result() does not look at signals while it waits
+def test_a_signal_handler_that_raises_ends_the_wait_for_a_result():
+    def handler(number, frame):
+        raise KeyError("from the handler")
+
+    _promise, future = native.make_Promise()
+    before = signal.signal(signal.SIGALRM, handler)
+    started = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyError, match="from the handler"):
+            future.result(timeout=5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - started < 3
+
+
+# Fails if callbacks of a future that another thread finishes do not wake the loop
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_a_cancel_on_another_thread_wakes_the_loop(wakeup):
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        _promise, future = native.make_Promise()
+        thread = threading.Timer(0.05, future.cancel)
+        thread.start()
+        done, _pending = await asyncio.wait([future], timeout=20)
+        thread.join()
+        return bool(done)
+
+    assert asyncio.run(main())
+
+
+# Fails if a cycle of a failed future and its exception's traceback is not collected
+async def test_a_failed_future_in_a_cycle_with_its_traceback_is_collected():
+    async def fail():
+        promise, future = native.make_Promise()
+        promise.fail("cycle")
+        try:
+            await future
+        except RuntimeError as error:
+            return weakref.ref(future), error.__traceback__ is not None
+
+    reference, has_traceback = await fail()
+    assert has_traceback
+    await asyncio.sleep(0)  # the drain that has resumed us refers to the future
+    gc.collect()
+    assert reference() is None
+
+
+async def test_the_native_value_ends_with_its_delivery():
+    promise, future = native.make_TrackedPromise()
+    promise.set(native.Tracked(1))
+    value = await future
+    assert native.Tracked.live == 1  # the Python object; none is left in the operation, which the promise keeps
+    del value, future
+    await asyncio.sleep(0)  # the drain that has resumed us refers to the future
+    assert native.Tracked.live == 0
+    promise, future = native.make_TrackedPromise()
+    promise.set(native.Tracked(2))
+    del promise, future
+    gc.collect()
+    assert native.Tracked.live == 0

@@ -58,6 +58,8 @@ def test_the_exit_waits_for_who_is_inside(run_python):
 
 def test_the_loop_goes_on_while_another_thread_waits_for_the_gil():
     async def main():
-        return await asyncio.gather(*(native.call_with_gil(lambda number=number: number, False) for number in range(20)))
+        return await asyncio.gather(
+            *(native.call_with_gil(lambda number=number: number, False) for number in range(20))
+        )
 
     assert asyncio.run(main()) == [f"{number}, and without it" for number in range(20)]

@@ -153,20 +153,26 @@ async def test_block_with_many_producers_loses_nothing():
         assert [number for number in received if number % 8 == producer] == list(range(producer, 40_000, 8))
 
 
-def test_a_blocked_producer_does_not_keep_the_interpreter(run_python):
-    script = """
-import asyncio, threading, native
+@pytest.mark.parametrize("has_loop", [True, False])
+def test_a_blocked_producer_is_released_at_exit(run_python, wakeup, has_loop):
+    script = f"""
+import asyncio, native
 async def main():
     global writer, stream
     writer, stream = native.make_stream(capacity=1, overflow="block")
     writer.push(0)
-    threading.Thread(target=lambda: print(writer.push(1), writer.reason), daemon=True).start()
-    await asyncio.to_thread(lambda: None)
-asyncio.run(main())
+    writer.push_and_record(1, recorder)
+recorder = native.Recorder()
+if {has_loop}:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+else:
+    native.block_without_a_loop(recorder)
+recorder.wait(1)
+native.print_at_exit(recorder)
 """
-    for wakeup in ("call_soon", "fd"):
-        done = run_python(script, wakeup=wakeup)
-        assert (done.returncode, done.stderr) == (0, "")
+    done = run_python(script, wakeup=wakeup)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "pushing closed interpreter_exit ", "")
 
 
 async def test_the_last_writer_gone_in_unwinding_breaks_the_stream():
@@ -319,7 +325,7 @@ async def test_every_event_has_one_fate(overflow, capacity):
     before = aiobridge.stats().events
     writer, stream = native.make_tracked_stream(capacity=capacity, overflow=overflow)
     pushing = asyncio.create_task(asyncio.to_thread(writer.push_all, 5_000, 4))
-    pushing.add_done_callback(lambda _: writer.close())
+    pushing.add_done_callback(lambda _, writer=writer: writer.close())
     received = 0
     for turn in range(2_000):
         step = asyncio.ensure_future(asyncio.wait_for(anext(stream), 20))

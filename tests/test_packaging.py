@@ -125,10 +125,10 @@ def compile_program(statement, tmp_path):
         ("aiobridge::make_promise<PyObject *>();", "a Python object cannot be a payload"),
         ("aiobridge::make_promise<Throwing>();", "needs a noexcept move constructor"),
         ("aiobridge::async([](int &) {});", "non-const reference"),
-        ("aiobridge::async([](const char *) {});", "a parameter is a pointer"),
-        ("aiobridge::async([](std::string_view) {});", "a parameter is a view"),
+        ("aiobridge::async([](const char *) {});", "is a pointer, and nothing keeps alive"),
+        ("aiobridge::async([](std::string_view) {});", "is a view, and nothing keeps alive"),
         ("aiobridge::async([](std::function<void()>) {});", "takes the GIL when a pool"),
-        ("aiobridge::async([](pybind11::object) {});", "a parameter is a Python object"),
+        ("aiobridge::async([](pybind11::object) {});", "is a Python object, and the call runs without"),
         (
             "aiobridge::async([](int a) -> const int & { static int b; return b += a; });",
             "returns a reference",

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from pathlib import Path
 
+import native
 import pybind11
 import pytest
 
@@ -23,7 +25,7 @@ def blocks(language):
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp"]
+    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp", "python", "cpp"]
 
 
 def test_the_commands_are_one_line_each_and_name_what_exists():
@@ -140,3 +142,21 @@ def test_every_guarantee_names_tests_that_exist(line):
             assert re.search(rf"def test_\w*{pattern}", source), f"{file} has no test …{name}"
     for file in re.findall(r"`(tests/cpp/\w+\.cpp)`", column):
         assert (ROOT / file).exists()
+
+
+async def test_the_ways_to_take_events(capsys):
+    writer, stream = native.make_stream()
+    for number in range(6):
+        writer.push(number)
+    writer.close()
+    scope = {}
+    exec("async def main(ticks):\n" + textwrap.indent(blocks("python")[1], "    "), scope)
+    await scope["main"](stream)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["[1, 2]", "12"]
+    assert lines[2].startswith("StreamStats(accepted=6, delivered=6,")
+
+
+def test_call_later_is_the_examples():
+    source = (ROOT / "examples" / "from_native_threads" / "call_later.cpp").read_text()
+    assert textwrap.indent(blocks("cpp")[2], "    ") in source

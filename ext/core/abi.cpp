@@ -101,9 +101,7 @@ const aiobridge_api table = {
     .callback_call = [](aiobridge_callback *raw, const aiobridge_call_type *type,
                         void *payload) { return Callback::from(raw)->call(*type, payload); },
     .callback_reason =
-        [](const aiobridge_callback *raw) {
-            return Callback::from(const_cast<aiobridge_callback *>(raw))->reason();
-        },
+        [](const aiobridge_callback *raw) { return Callback::from(const_cast<aiobridge_callback *>(raw))->reason(); },
     .callback_limit = [](aiobridge_callback *raw, const aiobridge_limit *limit) -> std::int32_t {
         return Callback::from(raw)->set_limit(*limit);
     },

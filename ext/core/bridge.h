@@ -97,7 +97,7 @@ private:
     std::atomic<std::uint32_t> references_{1};
     std::atomic<std::thread::id> thread_{std::this_thread::get_id()}; // relaxed: compared, by that very thread
     PyObject *const loop_key_;                                        // for comparison only
-    PyObject *loop_reference_; // a weak reference
+    PyObject *loop_reference_;                                        // a weak reference
     Ref drain_;
     std::unique_ptr<Waker> waker_;
     WakeMode mode_ = WakeMode::call_soon;

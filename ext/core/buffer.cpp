@@ -29,7 +29,7 @@ Buffer::Buffer(const aiobridge_stream_options &options) noexcept
       capacity_(options.overflow == AIOBRIDGE_UNBOUNDED ? SIZE_MAX : options.capacity),
       high_(options.high_watermark ? options.high_watermark : capacity_),
       low_(options.low_watermark ? options.low_watermark : high_ / 2), merge_(options.merge),
-      merge_function_(options.merge_function), oldest_(new(std::nothrow) Ring(options.capacity, type_)),
+      merge_function_(options.merge_function), oldest_(new (std::nothrow) Ring(options.capacity, type_)),
       newest_(oldest_) {}
 
 Buffer::~Buffer() {

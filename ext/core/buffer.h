@@ -49,11 +49,11 @@ public:
     };
     struct Pushed {
         aiobridge_fate fate;
-        bool wake = false; // as above
+        bool wake = false;  // as above
         Closed closed = {}; // if this push has ended the stream
     };
-    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next. An evicted event was moved
-    /// to `evicted`, for the caller to destroy.
+    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next. An evicted event was
+    /// moved to `evicted`, for the caller to destroy.
     Pushed push(void *event, void *evicted) noexcept;
     /// Waits for room. `timed_out`, or `closed` as soon as the stream is.
     Pushed push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept;
@@ -119,7 +119,7 @@ private:
     unsigned blocked_ = 0; // producers that wait for room
     Ring *oldest_, *newest_;
     std::size_t size_ = 0;
-    std::size_t wanted_ = 0;      // events that the sleeping consumer waits for; 0: it is awake
+    std::size_t wanted_ = 0;       // events that the sleeping consumer waits for; 0: it is awake
     bool wake_on_its_way_ = false; // the wake is posted once, and not again before it was delivered
     bool abandoned_ = false;
     Node *ready_waiters_ = nullptr;

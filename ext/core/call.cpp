@@ -51,14 +51,15 @@ public:
         PyErr_Clear();
     }
     void tell(const aiobridge_call_type &type, void *payload) const noexcept {
-        const aiobridge_call_error error{
-            sizeof error, AIOBRIDGE_ACCEPTED, AIOBRIDGE_OPEN, 0, text(type_), text(message_), text(traceback_)};
+        const aiobridge_call_error error{sizeof error, AIOBRIDGE_ACCEPTED, AIOBRIDGE_OPEN,  0,
+                                         text(type_),  text(message_),     text(traceback_)};
         type.error(payload, &error);
     }
 
 private:
     static PyObject *qualified_name(PyTypeObject *type) noexcept {
-        const Ref name(PyType_GetQualName(type)), module(PyObject_GetAttrString(reinterpret_cast<PyObject *>(type), "__module__"));
+        const Ref name(PyType_GetQualName(type)),
+            module(PyObject_GetAttrString(reinterpret_cast<PyObject *>(type), "__module__"));
         if (!name || !module || PyUnicode_CompareWithASCIIString(module.get(), "builtins") == 0)
             return Ref::borrow(name.get()).release();
         return PyUnicode_FromFormat("%S.%U", module.get(), name.get());
@@ -247,8 +248,8 @@ void Call::loop_closed(aiobridge_reason reason, bool drop_now) noexcept {
             drop_later(runtime, std::move(reference));
 }
 
-// Tells the native side, if it wants to know, or else the loop's exception handler. asyncio has told those who ask it of
-// a task's KeyboardInterrupt or SystemExit, and so has the drain of a function's.
+// Tells the native side, if it wants to know, or else the loop's exception handler. asyncio has told those who ask it
+// of a task's KeyboardInterrupt or SystemExit, and so has the drain of a function's.
 void Call::finish(Ref result, Ref exception, bool of_task) noexcept {
     if (result && type_.value && guarded([&] { return type_.value(payload(), result.get()); }) != 0)
         exception = take_exception();

@@ -22,10 +22,11 @@ Callback *Callback::create(PyObject *callable) noexcept {
     Bridge *bridge = Bridge::of_running_loop();
     if (!bridge) {
         if (!PyErr_Occurred())
-            raise(PyExc_RuntimeError,
-                  "the callback %R has no loop to run on, because none runs in this thread; call the function that takes "
-                  "it from a coroutine",
-                  callable);
+            raise(
+                PyExc_RuntimeError,
+                "the callback %R has no loop to run on, because none runs in this thread; call the function that takes "
+                "it from a coroutine",
+                callable);
         return nullptr;
     }
     auto *callback = new (std::nothrow) Callback(*bridge);

@@ -44,7 +44,9 @@ public:
         return nullptr;
     }
     /// The user's function is the caller's again.
-    void give_back() noexcept { raw_.destroy = [](void *) {}; }
+    void give_back() noexcept {
+        raw_.destroy = [](void *) {};
+    }
     void run(void *item) { raw_.run(raw_.context, item); }
     /// Any thread: it is destroyed on the hook thread.
     void let_go(Runtime &runtime) noexcept { HookSet::settle_late(runtime, end_, AIOBRIDGE_OPEN); }

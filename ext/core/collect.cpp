@@ -103,10 +103,11 @@ void raise_end(Stream *stream, const Request &request) noexcept {
               file, site.line, stream->channel->capacity());
         return;
     case Ending::broken:
-        raise(names.broken_stream_error,
-              "the last writer of a stream made at %s:%u went while an exception unwound its thread, without close() or "
-              "fail(): events may be missing",
-              file, site.line);
+        raise(
+            names.broken_stream_error,
+            "the last writer of a stream made at %s:%u went while an exception unwound its thread, without close() or "
+            "fail(): events may be missing",
+            file, site.line);
         return;
     case Ending::aborted:
         raise(names.broken_stream_error, "a stream made at %s:%u was aborted by its writer", file, site.line);

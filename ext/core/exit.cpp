@@ -82,7 +82,8 @@ void at_exit() noexcept {
         PyErr_WriteUnraisable(nullptr);
     runtime.notify_waiters();
     if (!left)
-        warn("aiobridge: a thread did not come out of aiobridge::gil, or of a loop's call_soon_threadsafe, within 5 s of the "
+        warn("aiobridge: a thread did not come out of aiobridge::gil, or of a loop's call_soon_threadsafe, within 5 s "
+             "of the "
              "interpreter's exit");
     if (!drained)
         warn("aiobridge: an on_cancel or on_close hook did not return within 5 s of the interpreter's exit");

@@ -28,7 +28,8 @@ int init_names() noexcept {
     if (!intern(names.add_reader, "add_reader") || !intern(names.call_soon, "call_soon") ||
         !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
         !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
-        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(names.result, "result") || !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
+        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(names.result, "result") ||
+        !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
         // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
         !import(names.get_running_loop, "asyncio", "_get_running_loop") ||
         !import(names.current_task, "asyncio", "current_task") || !import(names.task_type, "asyncio", "Task") ||

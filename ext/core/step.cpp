@@ -79,7 +79,8 @@ PyObject *wait_for_events(Stream *stream, Next *next) noexcept {
     PyObject *loop = running_loop();
     if (!loop || !stream->bridge->is_loop(loop)) {
         const Ref own = stream->bridge->loop();
-        return raise(PyExc_RuntimeError, "%R belongs to the loop %R and is iterated in %R; iterate it where it was made",
+        return raise(PyExc_RuntimeError,
+                     "%R belongs to the loop %R and is iterated in %R; iterate it where it was made",
                      reinterpret_cast<PyObject *>(stream), own ? own.get() : Py_None, loop ? loop : Py_None);
     }
     Future *wait = make_wait(*stream->bridge);

@@ -161,19 +161,21 @@ PyMethodDef methods[] = {
      "has\n"
      "returned. What is buffered is dropped. Any number of times. Loop thread."},
     {"get", get, METH_NOARGS,
-     "get()\n--\n\nReturns an awaitable of the next event. Raises EndOfStream after the last one. A cancelled get loses "
+     "get()\n--\n\nReturns an awaitable of the next event. Raises EndOfStream after the last one. A cancelled get "
+     "loses "
      "none."},
     {"get_nowait", get_nowait, METH_NOARGS,
-     "get_nowait()\n--\n\nReturns the next event, if one waits. Raises asyncio.QueueEmpty if none does, and EndOfStream "
+     "get_nowait()\n--\n\nReturns the next event, if one waits. Raises asyncio.QueueEmpty if none does, and "
+     "EndOfStream "
      "after the\nlast one. Loop thread."},
     {"batches", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_batches)),
      METH_VARARGS | METH_KEYWORDS,
      "batches(max_items=512, max_delay=0.0)\n--\n\nReturns an async iterator over lists of 1 to `max_items` events. It "
      "takes what waits; if that is less,\nit waits for more until `max_delay` seconds after it saw the first one. A "
      "cancelled `__anext__` loses none."},
-    {"arrays", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_arrays)),
-     METH_VARARGS | METH_KEYWORDS,
-     "arrays(max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the events are "
+    {"arrays", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_arrays)), METH_VARARGS | METH_KEYWORDS,
+     "arrays(max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the events "
+     "are "
      "structs, with no object made for an\nevent. Raises TypeError if numpy cannot hold the native type."},
     {"qsize", qsize, METH_NOARGS, "qsize()\n--\n\nThe number of events that wait."},
     {"stats", stats, METH_NOARGS, "stats()\n--\n\nReturns the fates of the events so far, an aiobridge.StreamStats."},

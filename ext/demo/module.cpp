@@ -12,7 +12,6 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 namespace py = pybind11;
@@ -60,21 +59,18 @@ public:
     }
 
 private:
-    // A full stream refuses the match. This search would rather wait for its reader than lose one.
-    bool deliver(const aiobridge::stop_token &stop, const match &found) const {
-        while (!stop.stop_requested()) {
-            const auto fate = channel_.first.push(found);
-            if (fate != aiobridge::fate::full)
-                return fate == aiobridge::fate::accepted; // else closed: nobody reads any more
-            std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-        return false;
+    // While the stream is full, push waits for its reader. Now and then look whether this call was cancelled.
+    bool deliver(const aiobridge::stop_token &stop, match found) const {
+        auto fate = aiobridge::fate::timed_out;
+        while (fate == aiobridge::fate::timed_out && !stop.stop_requested())
+            fate = channel_.first.push(std::move(found)); // what is refused is left as it was
+        return fate == aiobridge::fate::accepted;         // else closed: nobody reads any more
     }
 
     std::string pattern_;
     // The writer is for any thread, and the stream is for Python.
-    std::pair<aiobridge::writer<match>, aiobridge::stream<match>> channel_ =
-        aiobridge::make_stream<match>({.capacity = 4096, .overflow = aiobridge::overflow::refuse});
+    std::pair<aiobridge::writer<match>, aiobridge::stream<match>> channel_ = aiobridge::make_stream<match>(
+        {.capacity = 4096, .overflow = aiobridge::overflow::block, .timeout = std::chrono::milliseconds(20)});
 };
 
 // Files hold any bytes. A name is decoded as Python's os.fsdecode does it, so that it opens the same file again.

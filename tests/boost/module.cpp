@@ -22,7 +22,8 @@ public:
         asio::post(pool_, [work] { work(); });
     }
     void call_later(double seconds, aiobridge::callback<void(std::string)> callback) {
-        auto timer = std::make_shared<asio::steady_timer>(pool_, std::chrono::microseconds(static_cast<long>(seconds * 1e6)));
+        auto timer =
+            std::make_shared<asio::steady_timer>(pool_, std::chrono::microseconds(static_cast<long>(seconds * 1e6)));
         timer->async_wait([timer, callback](const boost::system::error_code &) { callback("spam"); });
     }
     /// Asio's thread waits for Python's answer.

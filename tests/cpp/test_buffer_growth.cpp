@@ -78,6 +78,15 @@ TEST(while_a_buffer_grows_others_use_it) {
         accepted);
 }
 
+TEST(a_closed_buffer_does_not_grow) {
+    Watched<Tracked> watched(AIOBRIDGE_UNBOUNDED, 1);
+    watched.push(0, AIOBRIDGE_ACCEPTED);
+    watched.close(AIOBRIDGE_FINISHED);
+    memory_is_left = false;
+    watched.push(1, AIOBRIDGE_CLOSED);
+    memory_is_left = true;
+}
+
 } // namespace
 
 // A ring's. The ordinary one behind it is the sanitizer's, if there is one.

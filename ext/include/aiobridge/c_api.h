@@ -186,8 +186,8 @@ typedef struct aiobridge_call_type {
     aiobridge_pyobject *(*arguments)(void *payload); /* GIL. A new tuple, or NULL with a Python error set */
     /* GIL. Takes what the callable returned; -1 with a Python error set. NULL: nobody wants it. */
     int32_t (*value)(void *payload, aiobridge_pyobject *result);
-    /* Any thread. At most one of `value` (that succeeds) and `error` is called, and one is unless `value` is NULL. NULL:
-     * the loop's exception handler is told. */
+    /* Any thread. At most one of `value` (that succeeds) and `error` is called, and one is unless `value` is NULL.
+     * NULL: the loop's exception handler is told. */
     void (*error)(void *payload, const aiobridge_call_error *);
 } aiobridge_call_type;
 enum { AIOBRIDGE_CALL_WAITED = 1u }; /* the caller is going to wait for the result */
@@ -259,11 +259,12 @@ typedef struct aiobridge_api {
     aiobridge_callback *(*callback_create)(aiobridge_pyobject *callable);
     void (*callback_retain)(aiobridge_callback *);  /* any thread */
     void (*callback_release)(aiobridge_callback *); /* any thread; the last one lets go of the callable, on its loop */
-    /* Any thread. Moves `payload` in if the fate is accepted or evicted_oldest, else leaves it alone. With a limit whose
-     * policy is `block` it may wait, as stream_push. */
+    /* Any thread. Moves `payload` in if the fate is accepted or evicted_oldest, else leaves it alone. With a limit
+     * whose policy is `block` it may wait, as stream_push. */
     aiobridge_fate (*callback_call)(aiobridge_callback *, const aiobridge_call_type *, void *payload);
     aiobridge_reason (*callback_reason)(const aiobridge_callback *); /* any thread */
-    /* Any thread, before the first call. -2: a count is 0, -3: policy not known here, -6: it has a limit, or was called. */
+    /* Any thread, before the first call. -2: a count is 0, -3: policy not known here, -6: it has a limit, or was
+     * called. */
     int32_t (*callback_limit)(aiobridge_callback *, const aiobridge_limit *);
 
     /* The GIL for a thread of anyone's. -1: the interpreter exits. What is acquired is released by the same thread. */

@@ -52,7 +52,8 @@ private:
         switch (what) {
         case fate::closed: return "aiobridge: a callback was not called: its loop is closed, or the interpreter exits";
         case fate::would_deadlock:
-            return "aiobridge: a callback was not called: waiting for it on its loop's thread, or with the GIL, would be "
+            return "aiobridge: a callback was not called: waiting for it on its loop's thread, or with the GIL, would "
+                   "be "
                    "for ever; call it from another thread, or do not wait";
         case fate::evicted_oldest: return "aiobridge: a callback was not called: a younger call took its place";
         default: return "aiobridge: a callback was not called: as many calls wait as its limit allows";
@@ -64,8 +65,8 @@ private:
 
 /// How many calls of a coroutine function run at a time, and what happens to more of them.
 struct callback_limit {
-    std::size_t running = 1;    ///< at least 1
-    std::size_t waiting = 1024; ///< that have not started, at least 1
+    std::size_t running = 1;                         ///< at least 1
+    std::size_t waiting = 1024;                      ///< that have not started, at least 1
     aiobridge::overflow overflow = overflow::refuse; ///< as for streams, for the calls that wait; not conflate
     std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max(); ///< `block`
 };
@@ -74,8 +75,7 @@ template <class Signature> class callback;
 
 namespace detail {
 
-using callback_handle =
-    handle<aiobridge_callback, &aiobridge_api::callback_retain, &aiobridge_api::callback_release>;
+using callback_handle = handle<aiobridge_callback, &aiobridge_api::callback_retain, &aiobridge_api::callback_release>;
 
 /// How a binding tool makes the arguments and reads the result. GIL. `result` answers false with a Python error set.
 template <class R, class... Args> struct call_converter {
@@ -111,34 +111,27 @@ template <class R, class... Args> std::int32_t call_value(void *payload, aiobrid
 template <class R, class... Args> void call_error(void *payload, const aiobridge_call_error *error) {
     auto &promise = static_cast<waited<R, Args...> *>(payload)->promise;
     if (error->fate == AIOBRIDGE_ACCEPTED)
-        promise.set_exception(
-            std::make_exception_ptr(python_error(error->type, error->message, error->traceback)));
+        promise.set_exception(std::make_exception_ptr(python_error(error->type, error->message, error->traceback)));
     else
         promise.set_exception(std::make_exception_ptr(
             call_refused(static_cast<fate>(error->fate), static_cast<close_reason>(error->reason))));
 }
 
 template <class R, class... Args>
-inline constexpr aiobridge_call_type fired_type{sizeof(aiobridge_call_type),
-                                                0,
-                                                &payload<fired<R, Args...>>::type,
-                                                &call_arguments<fired<R, Args...>>,
-                                                nullptr,
-                                                nullptr};
+inline constexpr aiobridge_call_type fired_type{
+    sizeof(aiobridge_call_type),        0,       &payload<fired<R, Args...>>::type,
+    &call_arguments<fired<R, Args...>>, nullptr, nullptr};
 template <class R, class... Args>
-inline constexpr aiobridge_call_type waited_type{sizeof(aiobridge_call_type),
-                                                 AIOBRIDGE_CALL_WAITED,
-                                                 &payload<waited<R, Args...>>::type,
-                                                 &call_arguments<waited<R, Args...>>,
-                                                 &call_value<R, Args...>,
-                                                 &call_error<R, Args...>};
+inline constexpr aiobridge_call_type waited_type{
+    sizeof(aiobridge_call_type),         AIOBRIDGE_CALL_WAITED,   &payload<waited<R, Args...>>::type,
+    &call_arguments<waited<R, Args...>>, &call_value<R, Args...>, &call_error<R, Args...>};
 
 } // namespace detail
 
 /// A Python function or coroutine function, as a parameter of a bound function. Small, copied, called and destroyed on
 /// any thread, without the GIL. Each call runs on the loop on which the callback was made (where the bound function was
-/// called), in a copy of the context (contextvars) of that place. When the last copy is gone and its calls are done, the
-/// function is let go, on the loop.
+/// called), in a copy of the context (contextvars) of that place. When the last copy is gone and its calls are done,
+/// the function is let go, on the loop.
 template <class R, class... Params> class callback<R(Params...)> {
     static_assert((detail::check_parameter<Params>() && ... && detail::check_result<R>()));
 
@@ -146,12 +139,13 @@ public:
     /// Holds nothing: calls are refused as closed.
     callback() noexcept = default;
     /// For binding headers.
-    callback(aiobridge_callback *raw, const detail::call_converter<R, std::remove_cvref_t<Params>...> &converter) noexcept
+    callback(aiobridge_callback *raw,
+             const detail::call_converter<R, std::remove_cvref_t<Params>...> &converter) noexcept
         : handle_(raw), converter_(&converter) {}
 
-    /// Fire and forget. Any thread, without waiting (but for a limit with `block`). What the function returns is ignored;
-    /// an exception goes to the loop's exception handler. The answer is the fate of the call: a refused one destroys its
-    /// arguments here. Throws what copying the arguments throws.
+    /// Fire and forget. Any thread, without waiting (but for a limit with `block`). What the function returns is
+    /// ignored; an exception goes to the loop's exception handler. The answer is the fate of the call: a refused one
+    /// destroys its arguments here. Throws what copying the arguments throws.
     fate operator()(Params... args) const {
         if (!handle_)
             return fate::closed;
@@ -159,31 +153,32 @@ public:
                     fired{converter_, {std::forward<Params>(args)...}});
     }
 
-    /// The result, later. Any thread; on the loop's own, and on one that holds the GIL, where waiting would be for ever,
-    /// the future has failed already. It throws python_error, or call_refused if the call was not made; it is never left
-    /// waiting, whatever becomes of the loop. Throws what copying the arguments throws.
+    /// The result, later. Any thread; on the loop's own, and on one that holds the GIL, where waiting would be for
+    /// ever, the future has failed already. It throws python_error, or call_refused if the call was not made; it is
+    /// never left waiting, whatever becomes of the loop. Throws what copying the arguments throws.
     std::future<R> call(Params... args) const {
         std::promise<R> promise;
         std::future<R> result = promise.get_future();
         detail::outgoing<waited> item(waited{{converter_, {std::forward<Params>(args)...}}, std::move(promise)});
-        const auto what = handle_ ? detail::api().callback_call(
-                                        handle_.get(), &detail::waited_type<R, std::remove_cvref_t<Params>...>, item.get())
-                                  : aiobridge_fate{AIOBRIDGE_CLOSED};
+        const auto what =
+            handle_ ? detail::api().callback_call(handle_.get(),
+                                                  &detail::waited_type<R, std::remove_cvref_t<Params>...>, item.get())
+                    : aiobridge_fate{AIOBRIDGE_CLOSED};
         if (what <= AIOBRIDGE_MERGED) {
             item.taken();
         } else {
-            const aiobridge_call_error error{sizeof error, what, static_cast<aiobridge_reason>(close_reason()), 0,
-                                             nullptr,      nullptr, nullptr};
+            const aiobridge_call_error error{
+                sizeof error, what, static_cast<aiobridge_reason>(close_reason()), 0, nullptr, nullptr, nullptr};
             detail::call_error<R, std::remove_cvref_t<Params>...>(item.get(), &error);
         }
         return result;
     }
 
-    /// Before the first call, once: for all copies. Throws std::invalid_argument for a count of 0 or a policy that calls
-    /// cannot have, and std::logic_error when it comes too late.
+    /// Before the first call, once: for all copies. Throws std::invalid_argument for a count of 0 or a policy that
+    /// calls cannot have, and std::logic_error when it comes too late.
     void limit(const callback_limit &limit) const {
-        const aiobridge_limit raw{sizeof(aiobridge_limit), static_cast<aiobridge_overflow>(limit.overflow), limit.running,
-                                  limit.waiting, detail::nanoseconds_or_for_ever(limit.timeout)};
+        const aiobridge_limit raw{sizeof(aiobridge_limit), static_cast<aiobridge_overflow>(limit.overflow),
+                                  limit.running, limit.waiting, detail::nanoseconds_or_for_ever(limit.timeout)};
         switch (detail::api().callback_limit(handle_.get(), &raw)) {
         case 0: return;
         case -2: throw std::invalid_argument("aiobridge: callback::limit: running and waiting must be at least 1");

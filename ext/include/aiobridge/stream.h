@@ -39,8 +39,8 @@ template <class T> struct stream_options {
     std::chrono::nanoseconds timeout = for_ever; ///< `block`: then push answers `timed_out`
     std::size_t high_watermark = 0; ///< events that make the writer not ready(); 0: `capacity`, or none if unbounded
     std::size_t low_watermark = 0;  ///< events at which it is ready() again; 0: half of `high_watermark`
-    /// `conflate`: joins `from` into `into`, which waits. Called inside push, under the stream's lock: short, and no call
-    /// of aiobridge from it.
+    /// `conflate`: joins `from` into `into`, which waits. Called inside push, under the stream's lock: short, and no
+    /// call of aiobridge from it.
     void (*merge)(T &into, T &&from) noexcept = nullptr;
 };
 
@@ -158,8 +158,8 @@ public:
             return detail::api().stream_on_close(handle_.get(), &hook);
         });
     }
-    /// Calls `function(T &&)` with each event that was accepted and will not be delivered, because the consumer has left
-    /// or the writer aborted. As on_close; install it before events can be lost, once. Throws std::logic_error the
+    /// Calls `function(T &&)` with each event that was accepted and will not be delivered, because the consumer has
+    /// left or the writer aborted. As on_close; install it before events can be lost, once. Throws std::logic_error the
     /// second time.
     template <class F> void on_undelivered(F &&function) const {
         using Function = std::decay_t<F>;

@@ -197,6 +197,7 @@ void register_callbacks(py::module_ &m) {
     m.def("print_at_exit", [](std::shared_ptr<Recorder> recorder) {
         static struct Last {
             ~Last() {
+                recorder->wait(2); // who was released may still be on its way
                 std::string line;
                 for (const auto &word : recorder->records())
                     line += word + " ";
@@ -208,7 +209,8 @@ void register_callbacks(py::module_ &m) {
     });
     m.def("ask_after_python", [] { after_python.asked = true; });
     py::class_<Takers>(m, "Takers") // never destroyed: its threads go on
-        .def_static("start", [](int threads) { return py::cast(new Takers(threads), py::return_value_policy::reference); })
+        .def_static("start",
+                    [](int threads) { return py::cast(new Takers(threads), py::return_value_policy::reference); })
         .def_property_readonly("taken", [](const Takers &takers) { return takers.taken.load(); });
     // Holds the GIL guard until it is told, with the GIL given away meanwhile.
     m.def("hold_gil_guard_in_thread", [](double seconds) {

@@ -16,6 +16,7 @@ PYBIND11_MODULE(native, m) {
         .def("wait", &Recorder::wait, py::call_guard<py::gil_scoped_release>(), py::arg("count") = 1)
         .def_property_readonly("records", &Recorder::records);
     py::class_<Tracked>(m, "Tracked")
+        .def(py::init<std::int64_t>())
         .def_readonly("number", &Tracked::number)
         .def_readonly("text", &Tracked::text)
         .def_property_readonly_static("live", [](const py::object &) { return Tracked::live.load(); });

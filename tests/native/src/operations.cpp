@@ -124,6 +124,7 @@ template <> struct type_caster<Chosen> {
 void register_operations(py::module_ &m) {
     bind_producer<std::int64_t>(m, "Promise");
     bind_producer<Chosen>(m, "ChosenPromise");
+    bind_producer<Tracked>(m, "TrackedPromise");
 
     m.def("add", aiobridge::async([](std::int64_t a, std::int64_t b) { return a + b; }), py::arg("a"), py::arg("b") = 1,
           "Adds two numbers on the pool.");

@@ -138,14 +138,15 @@ void register_sdks(py::module_ &m) {
         });
         return stream;
     });
-    m.def("asking_sdk", [](aiobridge::callback<std::int64_t(std::int64_t)> callback, std::shared_ptr<Recorder> recorder) {
-        auto sdk = std::make_shared<AskingSdk>();
-        auto [promise, future] = aiobridge::make_promise<std::int64_t>();
-        sdk->work(callback, promise);
-        promise.on_cancel([sdk, recorder](aiobridge::cancel_reason reason) {
-            sdk->abort();
-            recorder->record(name_of(reason) + " on " + thread_name());
-        });
-        return future;
-    });
+    m.def("asking_sdk",
+          [](aiobridge::callback<std::int64_t(std::int64_t)> callback, std::shared_ptr<Recorder> recorder) {
+              auto sdk = std::make_shared<AskingSdk>();
+              auto [promise, future] = aiobridge::make_promise<std::int64_t>();
+              sdk->work(callback, promise);
+              promise.on_cancel([sdk, recorder](aiobridge::cancel_reason reason) {
+                  sdk->abort();
+                  recorder->record(name_of(reason) + " on " + thread_name());
+              });
+              return future;
+          });
 }

@@ -22,7 +22,6 @@ std::int64_t number_in(std::int64_t event) { return event; }
 std::int64_t number_in(const Tracked &event) { return event.number; }
 template <class T> std::int64_t number_in(const T &) { return 0; }
 
-
 /// Converts only if it is even.
 struct Even {
     std::int64_t number;
@@ -87,6 +86,13 @@ public:
             recorder->record(name_of(reason) + " on " + thread_name() + (PyGILState_Check() ? " with the GIL" : ""));
         });
     }
+    void push_and_record(std::int64_t number, std::shared_ptr<Recorder> recorder) {
+        std::thread([writer = *writer_, number, recorder] {
+            recorder->record("pushing");
+            const auto fate = writer.push(T(number));
+            recorder->record(name_of(fate) + " " + name_of(writer.close_reason()));
+        }).detach();
+    }
     /// The last writer goes with the frame that an exception leaves.
     void drop_in_unwinding() {
         try {
@@ -138,6 +144,7 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
         .def("push", &W::push, release)
         .def("push_with_gil", &W::push)
         .def("push_in_thread", &W::push_in_thread, release)
+        .def("push_and_record", &W::push_and_record, release)
         .def("push_and_look", &W::push_and_look, release)
         .def("abort", &W::abort, release, py::arg("text") = py::none())
         .def_property_readonly("ready", &W::ready)
@@ -186,6 +193,18 @@ void register_streams(py::module_ &m) {
     });
     py::class_<Undeclared>(m, "Undeclared");
     bind_stream<Undeclared>(m, "make_undeclared_stream", "UndeclaredWriter");
+    // A stream that never gets to Python, whose producer waits for room.
+    m.def("block_without_a_loop", [](std::shared_ptr<Recorder> recorder) {
+        static std::optional<aiobridge::stream<int>> kept;
+        auto [writer, stream] = aiobridge::make_stream<int>({.capacity = 1, .overflow = aiobridge::overflow::block});
+        kept.emplace(stream);
+        std::thread([writer = writer, recorder] {
+            writer.push(0);
+            recorder->record("pushing");
+            const auto fate = writer.push(1);
+            recorder->record(name_of(fate) + " " + name_of(writer.close_reason()));
+        }).detach();
+    });
     m.def("undelivered_twice", [] {
         auto [writer, stream] = aiobridge::make_stream<int>();
         stream.on_undelivered([](int) {});

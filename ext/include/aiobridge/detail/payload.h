@@ -48,8 +48,7 @@ template <class T> struct payload {
     static constexpr std::uint32_t flags =
         (std::is_trivially_copyable_v<T> ? std::uint32_t{AIOBRIDGE_TYPE_TRIVIAL} : 0u) |
         (std::is_same_v<T, std::exception_ptr> ? std::uint32_t{AIOBRIDGE_TYPE_ERROR} : 0u);
-    static constexpr aiobridge_type type{
-        sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy};
+    static constexpr aiobridge_type type{sizeof(aiobridge_type), flags, sizeof(T), alignof(T), &move, &destroy};
 };
 
 using error_payload = payload<std::exception_ptr>;

@@ -1,0 +1,228 @@
+"""The bridge of a loop lets go of everything, on the right thread; our notifier runs nobody's code."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+import time
+import weakref
+
+import native
+import pytest
+
+import aiobridge
+
+
+# Fails if the reader keeps the context of whoever used the loop first
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_the_context_of_the_first_user_is_not_kept(wakeup):
+    class Thing:
+        pass
+
+    variable = contextvars.ContextVar("variable")
+
+    async def first():
+        thing = Thing()
+        variable.set(thing)
+        aiobridge.configure(wakeup=wakeup)
+        await native.nothing()
+        return weakref.ref(thing)
+
+    async def main():
+        reference = await asyncio.create_task(first())
+        for _ in range(3):
+            await native.nothing()
+            await asyncio.sleep(0)
+        gc.collect()
+        return reference() is None
+
+    assert asyncio.run(main())
+
+
+class ClosedLoopThatPosts(asyncio.SelectorEventLoop):
+    """Completes another operation while the bridge of the closed loop tells its members."""
+
+    post = None
+
+    def post_now(self):
+        if self.is_closed() and self.post:
+            post, self.post = self.post, None
+            post()
+
+    def call_soon(self, callback, *args, context=None):
+        self.post_now()
+        return super().call_soon(callback, *args, context=context)
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        self.post_now()
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+# Fails if Operation::become_ready does not discard after a refused post
+def test_a_completion_while_the_loop_is_being_closed_leaks_nothing():
+    loop = ClosedLoopThatPosts()
+    answers = []
+
+    async def main():
+        return native.make_Promise(), native.make_Promise()
+
+    first, (second_promise, second_future) = loop.run_until_complete(main())
+    second_promises = [second_promise]
+    del second_promise
+    first[1].add_done_callback(print)
+    loop.post = lambda: answers.append(second_promises[0].set(2))
+    gc.collect()
+    before = aiobridge.stats().operations
+    loop.close()
+    assert answers == ["accepted"]
+    with pytest.raises(aiobridge.ClosedError):
+        second_future.result()
+    loop.post = None
+    del first, second_future
+    second_promises.clear()
+    gc.collect()
+    assert aiobridge.stats().operations == before - 2
+
+
+class LoopWithoutReaders(asyncio.SelectorEventLoop):
+    """As Windows' Proactor."""
+
+    def add_reader(self, fd, callback, *args):
+        raise NotImplementedError
+
+
+# Fails if call_loop does not give up a loop that cannot be called; or a closed loop is reported
+def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_is_no_news():
+    async def main():
+        return native.make_Promise(), native.make_Promise()
+
+    recorder = native.Recorder()
+    loop = LoopWithoutReaders()
+    (first, _first), (second, _second) = loop.run_until_complete(main())
+    loop.close()
+    second.on_cancel(recorder)
+    assert first.set(1) == "accepted"
+    assert recorder.wait(1)
+    assert recorder.records[0] == "loop_closed on aiobridge-hooks"
+    assert second.set(1) == "closed"
+
+    async def another():
+        contexts = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+        assert await native.nothing() is None
+        return contexts
+
+    assert asyncio.run(another()) == []
+
+
+# Fails if a new loop at the address of an old one gets its bridge
+def test_loops_without_readers_at_the_same_address_do_not_mix():
+    kept = []
+
+    async def main(number):
+        kept.append(native.make_Promise())
+        return await native.add(number, 0)
+
+    addresses = []
+    for number in range(50):
+        with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
+            addresses.append(id(runner.get_loop()))
+            assert runner.run(main(number)) == number
+        del runner
+        gc.collect()
+    assert len(set(addresses)) < 50
+    for promise, _future in kept:
+        promise.set(1)  # so that those whose address was not used again are found closed
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        aiobridge.stats()  # runs what the notifier has put off
+        time.sleep(0.001)
+
+
+# Fails if the notifier drops the last reference to a loop
+def test_a_loop_never_ends_on_the_notifier():
+    ended, holder = [], []
+
+    class DroppedLoop(LoopWithoutReaders):
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            if self.is_closed():
+                holder.clear()
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        return native.make_Promise()
+
+    loop = DroppedLoop()
+    promise, _future = loop.run_until_complete(main())
+    loop.close()
+    weakref.finalize(loop, lambda: ended.append(threading.get_ident()))
+    holder.append(loop)
+    del loop
+    promise.set(1)
+    wait_for(lambda: ended)
+    assert ended == [threading.get_ident()]
+
+
+# Fails if the notifier, closing a bridge, drops the tasks that waited
+def test_a_waiting_task_and_a_future_never_end_on_the_notifier():
+    ended = []
+
+    async def wait(future):
+        try:
+            await future
+        finally:
+            ended.append(threading.get_ident())
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        promise, future = native.make_Promise()
+        asyncio.create_task(wait(future))  # noqa: RUF006
+        await asyncio.sleep(0)
+        lonely_promise, lonely = native.make_Promise()
+        lonely.add_done_callback(lambda done: None)  # keeps it alive, and nothing else does
+        weakref.finalize(lonely, lambda: ended.append(threading.get_ident()))
+        return promise, lonely_promise, native.make_Promise()
+
+    loop = LoopWithoutReaders()
+    _waited_for, _lonely, (promise, _future) = loop.run_until_complete(main())
+    loop.close()
+    assert ended == []
+    promise.set(1)
+    wait_for(lambda: len(ended) == 2)
+    assert ended == [threading.get_ident()] * 2
+
+
+# Fails if calling the loop starts a garbage collection on the notifier
+def test_no_garbage_collection_on_the_notifier():
+    threads, calls = set(), []
+
+    class AllocatingLoop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            calls.append(threading.get_ident())
+            assert len([[] for _ in range(20_000)]) == 20_000  # enough for a collection
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
+    def note(phase, info):
+        threads.add(threading.get_ident())
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        promise, future = native.make_Promise()
+        promise.set_from_thread(1)
+        return await future
+
+    gc.callbacks.append(note)
+    try:
+        with asyncio.Runner(loop_factory=AllocatingLoop) as runner:
+            assert runner.run(main()) == 1
+    finally:
+        gc.callbacks.remove(note)
+    assert set(calls) - {threading.get_ident()}
+    assert threads <= {threading.get_ident()}
+    wait_for(gc.isenabled)  # the notifier may not have returned yet
+    assert gc.isenabled()

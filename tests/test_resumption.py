@@ -1,0 +1,235 @@
+"""How the drain resumes tasks: in their context, outside of every other task, and whatever interrupts it."""
+
+import asyncio
+import contextvars
+import gc
+import time
+
+import native
+import pytest
+
+import aiobridge
+
+
+class RecordingLoop(asyncio.SelectorEventLoop):
+    """Remembers what went through its queue."""
+
+    def __init__(self):
+        self.queued = []
+        super().__init__()
+
+    def call_soon(self, callback, *args, context=None):
+        self.queued.append(getattr(callback, "__name__", ""))
+        return super().call_soon(callback, *args, context=context)
+
+
+# Fails if there is direct resumption in debug mode, or none at all
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+@pytest.mark.parametrize("debug", [True, False])
+def test_a_task_is_resumed_inside_the_drain_but_not_in_debug_mode(wakeup, debug):
+    loop = RecordingLoop()
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        promise, future = native.make_Promise()
+        promise.set_from_thread(1)
+        assert await future == 1
+
+    with asyncio.Runner(loop_factory=lambda: loop, debug=debug) as runner:
+        runner.run(main())
+    assert ("task_wakeup" in loop.queued) is debug
+
+
+# Fails if there is direct resumption though a task is current
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_a_nested_loop_inside_a_current_task_does_not_resume_another_one(wakeup):
+    loop = asyncio.SelectorEventLoop()
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        promise, future = native.make_Promise()
+
+        async def wait():
+            return await future
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)
+        promise.set_from_thread(3)
+        while not future.done():
+            loop._run_once()  # without leaving the current task
+        return await asyncio.wait_for(task, 5)
+
+    assert loop.run_until_complete(main()) == 3
+    assert contexts == []
+    loop.close()
+
+
+# Fails if a task that is resumed directly runs outside its context
+async def test_a_task_has_its_context_after_an_await():
+    variable = contextvars.ContextVar("variable", default="unset")
+    variable.set("the test's")
+
+    async def wait(name):
+        variable.set(name)
+        promise, future = native.make_Promise()
+        promise.set_from_thread(1)
+        assert await future == 1
+        seen = variable.get()
+        variable.set(f"{name}, set again")
+        return seen
+
+    names = ["first", "second", "third"]
+    assert await asyncio.gather(*map(wait, names)) == names
+    assert variable.get() == "the test's"
+
+
+# Fails if every builtin method of a task is called directly
+async def test_a_builtin_method_of_a_task_as_first_callback_goes_through_the_loop():
+    order = []
+
+    async def forever():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            order.append("cancelled")
+
+    task = asyncio.create_task(forever())
+    await asyncio.sleep(0)
+    promise, future = native.make_Promise()
+    future.add_done_callback(task.cancel)
+    future.add_done_callback(lambda done: order.append("callback"))
+    promise.set_from_thread(1)
+    await task
+    assert order == ["callback", "cancelled"]
+
+
+class PostingLoop(asyncio.SelectorEventLoop):
+    """A result comes while the drain is at work: it has taken its batch, and not put the inbox to rest."""
+
+    post_next = None
+
+    def get_debug(self):
+        post, self.post_next = self.post_next, None
+        if post:
+            post()
+        return super().get_debug()
+
+
+# Fails if deliver_batch does not look again when the inbox could not be put to rest
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+def test_a_result_that_comes_between_taking_and_resting_is_delivered(wakeup):
+    loop = PostingLoop()
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        (first_promise, first), (second_promise, second) = native.make_Promise(), native.make_Promise()
+        loop.post_next = lambda: second_promise.set(2)
+        first_promise.set(1)
+        assert await first == 1
+        assert loop.post_next is None
+        return await asyncio.wait_for(second, 5)
+
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        assert runner.run(main()) == 2
+
+
+class InterruptedCallbackLoop(asyncio.SelectorEventLoop):
+    """As InterruptedLoop, whose one interrupt hits the drain's own call; this one hits that of a done callback."""
+
+    interrupt_next = ""
+
+    def interrupt(self, function, callback):
+        if self.interrupt_next == function and getattr(callback, "__name__", "") == "note":
+            self.interrupt_next = ""
+            raise KeyboardInterrupt
+
+    def call_soon(self, callback, *args, context=None):
+        self.interrupt("before", callback)
+        handle = super().call_soon(callback, *args, context=context)
+        self.interrupt("after", callback)
+        return handle
+
+
+# Fails if a callback whose call_soon was interrupted is queued twice, or never
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_runs_once(wakeup, when):
+    loop = InterruptedCallbackLoop()
+    received = []
+
+    async def start():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        futures = burst.make(3)
+        for future in futures:
+
+            def note(done):
+                received.append(done.result())
+
+            future.add_done_callback(note)
+        return burst, futures
+
+    burst, _futures = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    loop.interrupt_next = when
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+
+    async def until_done():
+        async with asyncio.timeout(20):
+            while len(received) < 3:
+                await asyncio.sleep(0)
+
+    loop.run_until_complete(until_done())
+    assert received == [0, 1, 2]
+    loop.close()
+
+
+# Fails if an interrupt of a conversion, which has come out of the loop, is logged as never retrieved too
+def test_an_interrupt_that_came_out_of_the_loop_is_not_reported_again():
+    contexts = []
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    async def start():
+        return native.make_ChosenPromise()
+
+    pair = loop.run_until_complete(start())
+    pair[0].set("interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert pair[1].done()
+    del pair
+    gc.collect()
+    assert contexts == []
+    loop.close()
+
+
+# Fails if a drain has no time budget
+async def test_slow_tasks_do_not_keep_the_loop_from_turning():
+    turns = 0
+
+    def count():
+        nonlocal turns
+        turns += 1
+        loop.call_soon(count)
+
+    loop = asyncio.get_running_loop()
+    burst = native.Burst()
+    futures = burst.make(200)  # fewer than the 512 items of a drain
+
+    async def work(future):
+        await future
+        time.sleep(0.001)  # noqa: ASYNC251
+
+    tasks = [asyncio.create_task(work(future)) for future in futures]
+    await asyncio.sleep(0)
+    count()
+    burst.go(1)
+    burst.join()
+    turns = 0
+    await asyncio.wait(tasks)
+    assert turns >= 8  # 200 ms, of which a drain takes 2, and looks at the clock at every 16th item
