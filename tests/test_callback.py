@@ -217,6 +217,24 @@ async def test_the_function_lives_until_its_calls_are_done():
     await until(lambda: gone() is None)
 
 
+async def test_calls_that_wait_for_a_place_run_when_nobody_holds_the_callback_any_more():
+    gate = Gate()
+    order = gate.order
+    gone = weakref.ref(gate)
+    caller = native.Caller(gate)
+    caller.limit(1)
+    for number in range(3):
+        caller.fire_in_thread(number)
+    await until(lambda: order)
+    await turns()
+    caller.drop_in_thread()
+    await turns()
+    await gate.finish(3)
+    assert order == [0, 1, 2]
+    del gate
+    await until(lambda: gc.collect() is not None and gone() is None)
+
+
 def test_calls_that_wait_fail_when_the_loop_is_closed(new_loop):
     recorders = [native.Recorder() for _ in range(2)]
     started = threading.Event()

@@ -134,6 +134,10 @@ def compile_program(statement, tmp_path):
             "returns a reference",
         ),
         ("aiobridge::async(&Plain::member);", "a member function cannot take a stop_token"),
+        ("aiobridge::callback<void(pybind11::object)>();", "is a Python object, and the call runs without"),
+        ("aiobridge::callback<void(std::string_view)>();", "is a view, and nothing keeps alive"),
+        ("aiobridge::callback<const int &()>();", "returns a reference"),
+        ("aiobridge::stream_options<int>{.merge = [](int &, int &&) {}};", "noexcept"),
         ("aiobridge::make_promise<int>().first.on_cancel([] {});", "a hook is called with one"),
     ],
 )

@@ -88,7 +88,7 @@ bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
     lock.unlock();
     delete ring;
     lock.lock();
-    return room || made;
+    return room;
 }
 
 Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
@@ -96,7 +96,7 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
     if (overflow_ == AIOBRIDGE_UNBOUNDED)
         while (reason() == AIOBRIDGE_OPEN && newest_->full())
             if (!grow(lock))
-                return refused(AIOBRIDGE_NO_MEMORY);
+                return refused(reason() == AIOBRIDGE_OPEN ? AIOBRIDGE_NO_MEMORY : AIOBRIDGE_CLOSED);
     if (reason() != AIOBRIDGE_OPEN)
         return refused(AIOBRIDGE_CLOSED);
     if (size_ < capacity_)
@@ -229,10 +229,9 @@ Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
 
 bool Buffer::park(std::size_t wanted) noexcept {
     const std::lock_guard lock(mutex_);
-    if (abandoned_ || size_ >= wanted || reason() != AIOBRIDGE_OPEN)
-        return false;
-    wanted_ = wanted;
-    return true;
+    const bool sleeps = !abandoned_ && size_ < wanted && reason() == AIOBRIDGE_OPEN;
+    wanted_ = sleeps ? wanted : 0;
+    return sleeps;
 }
 
 void Buffer::unpark() noexcept {

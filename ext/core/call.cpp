@@ -132,7 +132,6 @@ int Call::deliver(Bridge &) {
         discard();
         return 0;
     }
-    handler_ = Ref::borrow(reinterpret_cast<PyObject *>(callback_.handler));
     if (callback_.limit().is_set()) {
         switch (callback_.limit().arrive(*this)) {
         case Limit::Arrival::abandoned: release(); return 0;
@@ -150,7 +149,7 @@ int Call::run(Call *call) noexcept {
         Callback &callback = call->callback_;
         callback.retain();
         const bool ended = call->start(interrupt);
-        call = ended && callback.limit().is_set() ? callback.limit().next() : nullptr;
+        call = ended ? callback.next_call() : nullptr;
         callback.release();
     }
     if (!interrupt)
@@ -163,7 +162,8 @@ int Call::run(Call *call) noexcept {
 bool Call::start(Ref &interrupt) noexcept {
     Ref result;
     {
-        Handler *handler = reinterpret_cast<Handler *>(handler_.get());
+        Handler *handler = callback_.handler;
+        handler_ = Ref::borrow(reinterpret_cast<PyObject *>(handler));
         const Ref function = Ref::borrow(handler->function); // it may close the loop
         const InContext context(handler->context);
         const Ref arguments(context ? guarded([&] { return type_.arguments(payload()); }) : nullptr);
@@ -225,8 +225,7 @@ PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {
     Ref result(guarded([&] { return PyObject_CallMethodNoArgs(task, names.result); }));
     Ref exception = result ? Ref() : take_exception();
     call->finish(std::move(result), std::move(exception), true);
-    Call *next = callback.limit().is_set() ? callback.limit().next() : nullptr;
-    const int status = run(next);
+    const int status = run(callback.next_call());
     callback.release();
     if (status != 0)
         return nullptr;

@@ -55,7 +55,7 @@ private:
     Callback &callback_; // a reference
     const aiobridge_call_type &type_;
     // GIL, the next four.
-    Ref handler_; // from its drain on
+    Ref handler_; // from its start on
     Ref task_;    // while a task runs it: an event loop holds its tasks weakly
     Call *previous_running_ = nullptr, *next_running_ = nullptr; // the handler's list of those
     std::atomic<std::uint32_t> references_{1}; // the way through the inbox and the limit; and the task's callback

@@ -56,10 +56,31 @@ void Callback::release_handle() noexcept {
         release();
 }
 
+// All calls have come before. Those that wait for a place still need the function; they do not hold it themselves,
+// because a producer that evicts one frees it without the GIL (but there is no producer any more).
 int Callback::deliver(Bridge &) {
+    ending_ = limit_.is_set() && limit_.has_waiting();
+    if (!ending_)
+        let_go();
+    return 0;
+}
+
+void Callback::let_go() noexcept {
     const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
     release();
-    return 0;
+}
+
+Call *Callback::next_call() noexcept {
+    Call *call = limit_.is_set() ? limit_.next() : nullptr;
+    if (!call && std::exchange(ending_, false))
+        let_go();
+    return call;
+}
+
+void Callback::loop_closed() noexcept {
+    const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    if (std::exchange(ending_, false))
+        release();
 }
 
 void Callback::discard() noexcept { release(); }

@@ -40,6 +40,13 @@ public:
     /// 0, or a negative number: see callback_limit of the ABI.
     int set_limit(const aiobridge_limit &) noexcept;
 
+    // GIL, loop thread.
+
+    /// A call has ended: the next one to start, or null.
+    Call *next_call() noexcept;
+    /// The loop is closed: lets go of the Handler.
+    void loop_closed() noexcept;
+
     Limit &limit() noexcept { return limit_; }
     Bridge &bridge() const noexcept { return bridge_; }
     Runtime &runtime() const noexcept { return runtime_; }
@@ -48,15 +55,18 @@ public:
     int deliver(Bridge &) override;
     void discard() noexcept override;
 
-    Handler *handler = nullptr; // GIL. Owned; null once the loop is closed
+    Handler *handler = nullptr; // GIL. Owned; null when it was let go
 
 private:
     explicit Callback(Bridge &) noexcept;
     ~Callback();
     aiobridge_fate admit(Call &) noexcept;
 
+    void let_go() noexcept;
+
     Runtime &runtime_;
-    Bridge &bridge_; // owned
+    Bridge &bridge_;      // owned
+    bool ending_ = false; // GIL. The last handle is gone, and calls wait for a place
     Limit limit_;
     std::atomic<bool> called_{false};     // relaxed: only to refuse a limit that comes too late
     std::atomic<bool> overflowed_{false}; // relaxed: the limit's lock decides

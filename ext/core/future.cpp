@@ -310,7 +310,6 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
     if (!context)
         return nullptr;
     if (future->state != FutureState::pending) {
-        future->callbacks_by_loop = true;
         if (call_soon(future, arguments[0], context.get()) != 0)
             return nullptr;
         Py_RETURN_NONE;

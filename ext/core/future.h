@@ -25,11 +25,10 @@ struct Future {
     PyObject *result, *exception, *cancel_message;
     PyObject *weak_references;
     FutureState state;
-    bool blocking;          // asyncio's handshake: the future was just yielded to a task
-    bool held;              // we hold a reference to ourselves, from the first callback on
-    bool never_retrieved;   // an error that nobody has looked at
-    bool resolving;         // the payload is being converted, by foreign code that may come back to us
-    bool callbacks_by_loop; // a callback went through call_soon: later ones must not overtake it
+    bool blocking;        // asyncio's handshake: the future was just yielded to a task
+    bool held;            // we hold a reference to ourselves, from the first callback on
+    bool never_retrieved; // an error that nobody has looked at
+    bool resolving;       // the payload is being converted, by foreign code that may come back to us
 };
 
 int register_future(PyObject *module) noexcept;

@@ -24,8 +24,7 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
     for (Ref &reference : references)
         if (!drop_now && reference)
             drop_later(callback.runtime(), std::move(reference));
-    if (std::exchange(callback.handler, nullptr))
-        Py_DECREF(object); // not the last: whoever closes the loop has one
+    callback.loop_closed(); // not the end of us: whoever closes the loop has a reference
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {

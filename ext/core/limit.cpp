@@ -119,6 +119,11 @@ Call *Limit::next() noexcept {
     return call;
 }
 
+bool Limit::has_waiting() noexcept {
+    const std::lock_guard lock(mutex_);
+    return waiting_ != 0;
+}
+
 Call *Limit::take_waiting() noexcept {
     const std::lock_guard lock(mutex_);
     Call *call = first_at_hand();

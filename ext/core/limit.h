@@ -56,6 +56,7 @@ public:
     Arrival arrive(Call &) noexcept;
     /// A call has ended. The next one to start, or null.
     Call *next() noexcept;
+    bool has_waiting() noexcept;
     /// One of those that wait at hand, which is then not listed any more; or null. For a loop that was closed.
     Call *take_waiting() noexcept;
 

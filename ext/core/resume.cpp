@@ -88,7 +88,6 @@ int run_callbacks(Future *future, bool direct) noexcept {
         return 0;
     Ref interrupt;
     const auto through_loop = [&](PyObject *function, PyObject *its_context) {
-        future->callbacks_by_loop = true;
         if (call_soon(future, function, its_context) == 0)
             return;
         Ref error = take_exception();
@@ -99,10 +98,10 @@ int run_callbacks(Future *future, bool direct) noexcept {
                                                 error.get(), reinterpret_cast<PyObject *>(future)) != 0)
             interrupt = take_exception();
     };
-    // Directly only if nothing waits in the loop's queue for this future: callbacks run in the order in which they were
-    // added.
+    // The first alone can be called directly: callbacks run in the order in which they were added, and none of this
+    // future's waits in the loop's queue yet.
     auto resumed = Resumed::not_entered;
-    if (direct && !future->callbacks_by_loop && is_task_wakeup(callback.get()))
+    if (direct && is_task_wakeup(callback.get()))
         resumed = resume(future, callback.get(), context.get());
     if (resumed == Resumed::must_pass)
         interrupt = take_exception();

@@ -101,8 +101,7 @@ public:
     bool park(std::size_t wanted) {
         const bool sleeps = !abandoned_ && waiting_.size() < wanted && reason_ == AIOBRIDGE_OPEN;
         CHECK(buffer.park(wanted) == sleeps);
-        if (sleeps)
-            wanted_ = wanted;
+        wanted_ = sleeps ? wanted : 0;
         return sleeps;
     }
     void unpark() {

@@ -91,15 +91,9 @@ public:
     fate push(const T &event) const noexcept(std::is_nothrow_copy_constructible_v<T>) { return push(T(event)); }
 
     /// Any thread. Ends the stream after what is buffered. False if it was closed before.
-    bool close() const noexcept { return detail::api().stream_close(handle_.get()) == 0; }
+    bool close() const noexcept { return handle_ && detail::api().stream_close(handle_.get()) == 0; }
     /// Any thread. As close; after what is buffered, iterating raises the exception, once.
-    bool fail(std::exception_ptr error) const noexcept {
-        detail::outgoing<std::exception_ptr> payload(std::move(error));
-        if (detail::api().stream_fail(handle_.get(), &detail::error_payload::type, payload.get()) != 0)
-            return false;
-        payload.taken();
-        return true;
-    }
+    bool fail(std::exception_ptr error) const noexcept { return end(&aiobridge_api::stream_fail, std::move(error)); }
     template <class E>
         requires std::is_base_of_v<std::exception, std::decay_t<E>>
     bool fail(E &&error) const noexcept {
@@ -108,39 +102,43 @@ public:
 
     /// Any thread. As fail, but what is buffered is not delivered any more. Without an exception iterating raises
     /// BrokenStreamError.
-    bool abort(std::exception_ptr error) const noexcept {
-        detail::outgoing<std::exception_ptr> payload(std::move(error));
-        if (detail::api().stream_abort(handle_.get(), &detail::error_payload::type, payload.get()) != 0)
-            return false;
-        payload.taken();
-        return true;
-    }
+    bool abort(std::exception_ptr error) const noexcept { return end(&aiobridge_api::stream_abort, std::move(error)); }
     template <class E>
         requires std::is_base_of_v<std::exception, std::decay_t<E>>
     bool abort(E &&error) const noexcept {
         return abort(std::make_exception_ptr(std::forward<E>(error)));
     }
-    bool abort() const noexcept { return detail::api().stream_abort(handle_.get(), nullptr, nullptr) == 0; }
+    bool abort() const noexcept { return handle_ && detail::api().stream_abort(handle_.get(), nullptr, nullptr) == 0; }
 
     /// Any thread. False from the push that reaches the high watermark until the consumer has come down to the low one.
-    bool ready() const noexcept { return detail::api().stream_ready(handle_.get()) != 0; }
+    bool ready() const noexcept { return handle_ && detail::api().stream_ready(handle_.get()) != 0; }
     /// Runs `function(close_reason)` once, as soon as the writer is ready (with `open`) or the stream is closed, as
     /// on_close does. So a producer that finds it not ready pauses, then asks to be told:
     ///     if (!w.ready()) { sdk.pause(); w.on_ready([&sdk](auto) { sdk.resume(); }); }
     template <class F> void on_ready(F &&function) const {
         detail::install_hook(std::forward<F>(function), [this](const aiobridge_hook &hook) {
-            return detail::api().stream_on_ready(handle_.get(), &hook);
+            return handle_ ? detail::api().stream_on_ready(handle_.get(), &hook) : -1;
         });
     }
 
     /// Any thread. `open` while a push may be accepted.
     aiobridge::close_reason close_reason() const noexcept {
-        return static_cast<aiobridge::close_reason>(detail::api().stream_reason(handle_.get()));
+        return handle_ ? static_cast<aiobridge::close_reason>(detail::api().stream_reason(handle_.get()))
+                       : aiobridge::close_reason::finished;
     }
 
 private:
     friend std::pair<writer<T>, stream<T>> make_stream<T>(stream_options<T>, std::source_location);
     explicit writer(aiobridge_stream *stream) noexcept : handle_(stream) {}
+
+    using end_with_error = std::int32_t (*aiobridge_api::*)(aiobridge_stream *, const aiobridge_type *, void *);
+    bool end(end_with_error how, std::exception_ptr error) const noexcept {
+        detail::outgoing<std::exception_ptr> payload(std::move(error));
+        if (!handle_ || (detail::api().*how)(handle_.get(), &detail::error_payload::type, payload.get()) != 0)
+            return false;
+        payload.taken();
+        return true;
+    }
 
     detail::writer_handle handle_;
 };

@@ -30,10 +30,10 @@ private:
 };
 
 /// A listener may unsubscribe itself, on the library's thread. The mutex is the library's, and guards its state.
-class SelfUnsubscribingSdk {
+class SelfUnsubscribingSdk : public std::enable_shared_from_this<SelfUnsubscribingSdk> {
 public:
     void subscribe(std::function<void(SelfUnsubscribingSdk &, std::int64_t)> listener) {
-        std::thread([this, listener = std::move(listener)] {
+        std::thread([this, alive = shared_from_this(), listener = std::move(listener)] {
             for (std::int64_t i = 0; subscribed(); ++i)
                 listener(*this, i);
         }).detach();
@@ -59,10 +59,10 @@ private:
 };
 
 /// Calls its listener with its mutex held, which `unsubscribe` takes.
-class LockingSdk {
+class LockingSdk : public std::enable_shared_from_this<LockingSdk> {
 public:
     void subscribe(Listener listener) {
-        std::thread([this, listener = std::move(listener)] {
+        std::thread([this, alive = shared_from_this(), listener = std::move(listener)] {
             for (std::int64_t i = 0;; ++i) {
                 const std::lock_guard lock(mutex_);
                 if (!subscribed_)
@@ -97,11 +97,11 @@ template <class Sdk> aiobridge::stream<std::int64_t> events(std::shared_ptr<Reco
 }
 
 /// Asks Python with its mutex held, which `abort` takes.
-class AskingSdk {
+class AskingSdk : public std::enable_shared_from_this<AskingSdk> {
 public:
     void work(const aiobridge::callback<std::int64_t(std::int64_t)> &callback,
               const aiobridge::promise<std::int64_t> &promise) {
-        std::thread([this, callback, promise] {
+        std::thread([this, alive = shared_from_this(), callback, promise] {
             const std::lock_guard lock(mutex_);
             try {
                 promise.set_value(callback.call(1).get());
