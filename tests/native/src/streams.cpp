@@ -27,23 +27,45 @@ struct Even {
     std::int64_t number;
 };
 
-template <class T> class Writer {
+/// What Python sees of a writer, whatever it writes. (Binding one class for each type would triple the time that this
+/// file takes to compile.)
+class AnyWriter {
+public:
+    virtual ~AnyWriter() = default;
+    virtual std::string push(std::int64_t number) = 0;
+    virtual std::string push_in_thread(std::int64_t number) = 0;
+    virtual std::int64_t push_and_look(std::int64_t number) = 0;
+    virtual std::vector<std::string> push_all(std::int64_t count, int threads) = 0;
+    virtual void push_from_thread(std::int64_t count, bool close) = 0;
+    virtual void push_and_record(std::int64_t number, std::shared_ptr<Recorder> recorder) = 0;
+    virtual bool close() = 0;
+    virtual bool fail(const std::string &text) = 0;
+    virtual bool abort(const std::optional<std::string> &text) = 0;
+    virtual bool ready() const = 0;
+    virtual void on_ready(std::shared_ptr<Recorder> recorder) = 0;
+    virtual void drop_in_unwinding() = 0;
+    virtual std::string reason() const = 0;
+    virtual void drop() = 0;
+    virtual std::shared_ptr<AnyWriter> copy() const = 0;
+};
+
+template <class T> class Writer final : public AnyWriter {
 public:
     explicit Writer(aiobridge::writer<T> writer) : writer_(std::move(writer)) {}
-    std::string push(std::int64_t number) { return name_of(writer_->push(T(number))); }
-    std::string push_in_thread(std::int64_t number) {
+    std::string push(std::int64_t number) override { return name_of(writer_->push(T(number))); }
+    std::string push_in_thread(std::int64_t number) override {
         aiobridge::fate fate{};
         std::thread([&] { fate = writer_->push(T(number)); }).join();
         return name_of(fate);
     }
     /// The number of a refused event afterwards.
-    std::int64_t push_and_look(std::int64_t number) {
+    std::int64_t push_and_look(std::int64_t number) override {
         T event(number);
         writer_->push(std::move(event));
         return number_in(event);
     }
     /// 0, 1, 2 … from as many threads; returns when all have pushed. `full` is tried again.
-    std::vector<std::string> push_all(std::int64_t count, int threads) {
+    std::vector<std::string> push_all(std::int64_t count, int threads) override {
         std::vector<std::thread> running;
         std::mutex mutex;
         std::vector<std::string> refused;
@@ -66,7 +88,7 @@ public:
             thread.join();
         return refused;
     }
-    void push_from_thread(std::int64_t count, bool close) {
+    void push_from_thread(std::int64_t count, bool close) override {
         std::thread([writer = *writer_, count, close] {
             for (std::int64_t i = 0; i < count; ++i)
                 while (writer.push(T(i)) == aiobridge::fate::full)
@@ -75,18 +97,18 @@ public:
                 writer.close();
         }).detach();
     }
-    bool close() { return writer_->close(); }
-    bool fail(const std::string &text) { return writer_->fail(std::runtime_error(text)); }
-    bool abort(const std::optional<std::string> &text) {
+    bool close() override { return writer_->close(); }
+    bool fail(const std::string &text) override { return writer_->fail(std::runtime_error(text)); }
+    bool abort(const std::optional<std::string> &text) override {
         return text ? writer_->abort(std::runtime_error(*text)) : writer_->abort();
     }
-    bool ready() const { return writer_->ready(); }
-    void on_ready(std::shared_ptr<Recorder> recorder) {
+    bool ready() const override { return writer_->ready(); }
+    void on_ready(std::shared_ptr<Recorder> recorder) override {
         writer_->on_ready([recorder](aiobridge::close_reason reason) {
             recorder->record(name_of(reason) + " on " + thread_name() + (PyGILState_Check() ? " with the GIL" : ""));
         });
     }
-    void push_and_record(std::int64_t number, std::shared_ptr<Recorder> recorder) {
+    void push_and_record(std::int64_t number, std::shared_ptr<Recorder> recorder) override {
         std::thread([writer = *writer_, number, recorder] {
             recorder->record("pushing");
             const auto fate = writer.push(T(number));
@@ -94,7 +116,7 @@ public:
         }).detach();
     }
     /// The last writer goes with the frame that an exception leaves.
-    void drop_in_unwinding() {
+    void drop_in_unwinding() override {
         try {
             const auto writer = std::move(*writer_);
             writer_.reset();
@@ -102,17 +124,15 @@ public:
         } catch (const std::runtime_error &) {
         }
     }
-    std::string reason() const { return name_of(writer_->close_reason()); }
-    void drop() { writer_.reset(); }
-    std::shared_ptr<Writer> copy() const { return std::make_shared<Writer>(*writer_); }
+    std::string reason() const override { return name_of(writer_->close_reason()); }
+    void drop() override { writer_.reset(); }
+    std::shared_ptr<AnyWriter> copy() const override { return std::make_shared<Writer>(*writer_); }
 
 private:
     std::optional<aiobridge::writer<T>> writer_;
 };
 
-template <class T> void bind_stream(py::module_ &m, const char *function, const char *writer_name) {
-    using W = Writer<T>;
-    const py::call_guard<py::gil_scoped_release> release;
+template <class T> void bind_stream(py::module_ &m, const char *function) {
     m.def(
         function,
         [](std::size_t capacity, const std::string &overflow, std::shared_ptr<Recorder> recorder, double timeout,
@@ -135,28 +155,11 @@ template <class T> void bind_stream(py::module_ &m, const char *function, const 
                     recorder->record(name_of(reason) + " on " + thread_name() +
                                      (PyGILState_Check() ? " with the GIL" : ""));
                 });
-            return py::make_tuple(std::make_shared<W>(std::move(writer)), stream);
+            return py::make_tuple(std::shared_ptr<AnyWriter>(std::make_shared<Writer<T>>(std::move(writer))), stream);
         },
         py::arg("capacity") = 1024, py::arg("overflow") = "refuse", py::arg("recorder") = nullptr,
         py::arg("timeout") = -1.0, py::arg("high") = 0, py::arg("low") = 0, py::arg("merge") = true,
         py::arg("undelivered") = nullptr);
-    py::class_<W, std::shared_ptr<W>>(m, writer_name)
-        .def("push", &W::push, release)
-        .def("push_with_gil", &W::push)
-        .def("push_in_thread", &W::push_in_thread, release)
-        .def("push_and_record", &W::push_and_record, release)
-        .def("push_and_look", &W::push_and_look, release)
-        .def("abort", &W::abort, release, py::arg("text") = py::none())
-        .def_property_readonly("ready", &W::ready)
-        .def("on_ready", &W::on_ready)
-        .def("drop_in_unwinding", &W::drop_in_unwinding, release)
-        .def("push_all", &W::push_all, release, py::arg("count"), py::arg("threads") = 1)
-        .def("push_from_thread", &W::push_from_thread, release, py::arg("count"), py::arg("close") = true)
-        .def("close", &W::close, release)
-        .def("fail", &W::fail, release)
-        .def("drop", &W::drop, release)
-        .def("copy", &W::copy)
-        .def_property_readonly("reason", &W::reason);
 }
 
 } // namespace
@@ -177,14 +180,34 @@ template <> struct type_caster<Even> {
 } // namespace pybind11::detail
 
 void register_streams(py::module_ &m) {
-    bind_stream<Even>(m, "make_even_stream", "EvenWriter");
-    bind_stream<std::int64_t>(m, "make_stream", "Writer");
-    bind_stream<Tracked>(m, "make_tracked_stream", "TrackedWriter");
+    using W = AnyWriter;
+    const py::call_guard<py::gil_scoped_release> release;
+    py::class_<W, std::shared_ptr<W>>(m, "Writer")
+        .def("push", &W::push, release)
+        .def("push_with_gil", &W::push)
+        .def("push_in_thread", &W::push_in_thread, release)
+        .def("push_and_record", &W::push_and_record, release)
+        .def("push_and_look", &W::push_and_look, release)
+        .def("abort", &W::abort, release, py::arg("text") = py::none())
+        .def_property_readonly("ready", &W::ready)
+        .def("on_ready", &W::on_ready)
+        .def("drop_in_unwinding", &W::drop_in_unwinding, release)
+        .def("push_all", &W::push_all, release, py::arg("count"), py::arg("threads") = 1)
+        .def("push_from_thread", &W::push_from_thread, release, py::arg("count"), py::arg("close") = true)
+        .def("close", &W::close, release)
+        .def("fail", &W::fail, release)
+        .def("drop", &W::drop, release)
+        .def("copy", &W::copy)
+        .def_property_readonly("reason", &W::reason);
+
+    bind_stream<Even>(m, "make_even_stream");
+    bind_stream<std::int64_t>(m, "make_stream");
+    bind_stream<Tracked>(m, "make_tracked_stream");
     py::class_<Tick>(m, "Tick")
         .def_readonly("ns", &Tick::ns)
         .def_readonly("price", &Tick::price)
         .def_readonly("size", &Tick::size);
-    bind_stream<Tick>(m, "make_tick_stream", "TickWriter");
+    bind_stream<Tick>(m, "make_tick_stream");
     // Imports numpy, so not at this module's import: tests look whether aiobridge does.
     m.def("declare_tick", [] {
         static bool declared = false;
@@ -192,7 +215,7 @@ void register_streams(py::module_ &m) {
             PYBIND11_NUMPY_DTYPE(Tick, ns, price, size);
     });
     py::class_<Undeclared>(m, "Undeclared");
-    bind_stream<Undeclared>(m, "make_undeclared_stream", "UndeclaredWriter");
+    bind_stream<Undeclared>(m, "make_undeclared_stream");
     // A stream that never gets to Python, whose producer waits for room.
     m.def("block_without_a_loop", [](std::shared_ptr<Recorder> recorder) {
         static std::optional<aiobridge::stream<int>> kept;
