@@ -286,7 +286,7 @@ for number in range(3):
 assert recorder.wait(3)
 if {how!r} != "in the inbox":
     loop.run_until_complete(run())
-native.print_at_exit(recorder)
+native.print_at_exit(recorder, count=15)
 """
     done = run_python(script, wakeup=wakeup)
     assert done.returncode == 0

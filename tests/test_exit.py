@@ -233,6 +233,10 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.skipif(
+    "AIOBRIDGE_TEST_SANITIZE" in os.environ,
+    reason="the allocator of AddressSanitizer does not survive a fork while other threads allocate",
+)
 @pytest.mark.parametrize("end", ["sys.exit(0 if ok else 1)", "os._exit(0 if ok else 1)"])
 def test_a_child_process_starts_anew_and_the_parent_goes_on(run_python, wakeup, end):
     if end.startswith("sys"):
@@ -329,4 +333,4 @@ threading.Thread(target=lambda: SlowLoop().run_until_complete(main()), daemon=Tr
 inside.wait()
 """
     done = run_python(script, wakeup="call_soon")
-    assert (done.stdout, done.stderr, done.returncode) == ("returned\n", "", 0)
+    assert (set(done.stdout.split()), done.stderr, done.returncode) == ({"returned"}, "", 0)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_the_example_as_it_stands(example, wakeup):
         text=True,
         check=False,
         timeout=30,
-        env={"PYTHONPATH": str(Path(example.__file__).parent), "AIOBRIDGE_WAKEUP": wakeup},
+        env={**os.environ, "PYTHONPATH": str(Path(example.__file__).parent), "AIOBRIDGE_WAKEUP": wakeup},
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [

@@ -194,19 +194,24 @@ void register_callbacks(py::module_ &m) {
         return PyGILState_Check() == 1;
     });
     // In a static destructor, when Python is gone: what was recorded by then, in one line.
-    m.def("print_at_exit", [](std::shared_ptr<Recorder> recorder) {
-        static struct Last {
-            ~Last() {
-                recorder->wait(2); // who was released may still be on its way
-                std::string line;
-                for (const auto &word : recorder->records())
-                    line += word + " ";
-                std::fputs(line.c_str(), stdout);
-            }
-            std::shared_ptr<Recorder> recorder;
-        } last;
-        last.recorder = std::move(recorder);
-    });
+    m.def(
+        "print_at_exit",
+        [](std::shared_ptr<Recorder> recorder, std::size_t count) {
+            static struct Last {
+                ~Last() {
+                    recorder->wait(count); // who was released may still be on its way
+                    std::string line;
+                    for (const auto &word : recorder->records())
+                        line += word + " ";
+                    std::fputs(line.c_str(), stdout);
+                }
+                std::shared_ptr<Recorder> recorder;
+                std::size_t count = 0;
+            } last;
+            last.recorder = std::move(recorder);
+            last.count = count;
+        },
+        py::arg("recorder"), py::arg("count") = 2);
     m.def("ask_after_python", [] { after_python.asked = true; });
     py::class_<Takers>(m, "Takers") // never destroyed: its threads go on
         .def_static("start",
