@@ -77,7 +77,7 @@ async def main():
 recorder = native.Recorder()
 loop = asyncio.new_event_loop()
 loop.run_until_complete(main())
-native.print_at_exit(recorder)
+native.print_at_exit(recorder, count=1)
 """
     done = run_python(script, wakeup=wakeup)
     assert (done.returncode, done.stderr) == (0, "")
