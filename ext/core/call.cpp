@@ -172,8 +172,11 @@ bool Call::start(Ref &interrupt) noexcept {
         // In the context too: the task takes a copy of it.
         if (result && is_awaitable(result.get())) {
             const Ref task(guarded([&] { return PyObject_CallOneArg(names.ensure_future, result.get()); }));
-            if (task && watch(task.get()))
+            if (task && watch(task.get())) {
+                if (callback_.bridge().is_closed()) // meanwhile, and without us in the handler's list
+                    loop_closed(callback_.reason(), true);
                 return false;
+            }
             result = Ref();
         }
     }

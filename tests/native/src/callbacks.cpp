@@ -56,8 +56,7 @@ public:
         std::thread([callback = *callback_, recorder, number] {
             auto result = callback.call(number);
             recorder->record("asked");
-            for (const auto &word : outcome(std::move(result)))
-                recorder->record(word);
+            recorder->record(outcome(std::move(result)));
         }).detach();
     }
     std::vector<std::string> ask_here(std::int64_t number) { return outcome(callback_->call(number)); }

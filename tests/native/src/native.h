@@ -29,10 +29,12 @@ void register_sdks(py::module_ &);
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {
 public:
-    void record(std::string what) {
+    void record(std::string what) { record(std::vector{std::move(what)}); }
+    /// One after another, with nothing of another thread in between.
+    void record(const std::vector<std::string> &words) {
         {
             const std::lock_guard lock(mutex_);
-            records_.push_back(std::move(what));
+            records_.insert(records_.end(), words.begin(), words.end());
         }
         changed_.notify_all();
     }
