@@ -9,25 +9,8 @@
 
 #include <memory>
 #include <new>
-#include <system_error>
 
 namespace aiobridge::core {
-namespace {
-
-// Null: the hook thread cannot be started, or no memory; the hook is still the caller's.
-Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {
-    if (runtime.forked())
-        return nullptr;
-    try {
-        runtime.hooks.start();
-    } catch (const std::system_error &) {
-        return nullptr;
-    }
-    return Hook::create(raw);
-}
-
-} // namespace
-
 /// The user's function for events that nobody will get. Lives and dies on the hook thread; its last hook is made with
 /// it, so that letting go of it cannot fail.
 class Channel::Undelivered {

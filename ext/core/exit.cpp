@@ -83,8 +83,7 @@ void at_exit() noexcept {
     runtime.notify_waiters();
     if (!left)
         warn("aiobridge: a thread did not come out of aiobridge::gil, or of a loop's call_soon_threadsafe, within 5 s "
-             "of the "
-             "interpreter's exit");
+             "of the interpreter's exit");
     if (!drained)
         warn("aiobridge: an on_cancel or on_close hook did not return within 5 s of the interpreter's exit");
 }

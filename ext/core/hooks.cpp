@@ -4,6 +4,7 @@
 #include "runtime.h"
 
 #include <new>
+#include <system_error>
 
 namespace aiobridge::core {
 
@@ -15,6 +16,17 @@ void Hook::serve(Node *node) {
         hook->hook_.run(hook->hook_.context, hook->reason);
     hook->hook_.destroy(hook->hook_.context);
     delete hook;
+}
+
+Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {
+    if (runtime.forked())
+        return nullptr;
+    try {
+        runtime.hooks.start();
+    } catch (const std::system_error &) {
+        return nullptr;
+    }
+    return Hook::create(raw);
 }
 
 void HookSet::settle(Runtime &runtime, aiobridge_reason reason) noexcept {

@@ -28,6 +28,10 @@ private:
     aiobridge_hook hook_;
 };
 
+/// Any thread; starts the hook thread. Null: it cannot be started, no memory, or a child process. The hook is then
+/// still the caller's.
+Hook *make_hook(Runtime &, const aiobridge_hook &) noexcept;
+
 /// The hooks of one operation or stream. Settled exactly once: then each hook registered so far, and each that comes
 /// later, goes to the hook thread. It is an inbox that nobody drains: settling closes it.
 class HookSet {

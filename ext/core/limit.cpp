@@ -70,11 +70,6 @@ void Limit::close() noexcept {
     room_.notify_all();
 }
 
-bool Limit::is_closed() noexcept {
-    const std::lock_guard lock(mutex_);
-    return closed_;
-}
-
 bool Limit::withdraw(Call &call) noexcept {
     const std::lock_guard lock(mutex_);
     if (!call.waiting.listed)

@@ -44,8 +44,6 @@ public:
     Admitted admit_later(Call &, std::chrono::steady_clock::time_point deadline) noexcept;
     /// The loop is gone.
     void close() noexcept;
-    /// Any thread. True once nothing is admitted any more.
-    bool is_closed() noexcept;
     /// It was admitted, but its loop is gone. False: it was evicted, and has failed already.
     bool withdraw(Call &) noexcept;
 

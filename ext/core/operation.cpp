@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <new>
 #include <string>
-#include <system_error>
 #include <utility>
 
 namespace aiobridge::core {
@@ -155,14 +154,7 @@ void Operation::mark_delivered() noexcept {
 }
 
 int Operation::on_cancel(const aiobridge_hook &raw) noexcept {
-    if (runtime_.forked())
-        return -1;
-    try {
-        runtime_.hooks.start();
-    } catch (const std::system_error &) {
-        return -1;
-    }
-    Hook *hook = Hook::create(raw);
+    Hook *hook = make_hook(runtime_, raw);
     if (!hook)
         return -1;
     if (!hooks_.add(hook)) {
