@@ -18,25 +18,32 @@ except ImportError as error:
         "`python -P` keeps the source folder from hiding the installed package."
     )
     raise
-from aiobridge._core import Future, Stream
+from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
 from aiobridge._settings import configure, stats
+from aiobridge._words import CloseReason, Fate
 
 __all__ = [
     "BridgeError",
     "BrokenPromiseError",
     "BrokenStreamError",
+    "CloseReason",
     "ClosedError",
     "EndOfStream",
+    "Fate",
     "Future",
+    "Promise",
     "Stats",
     "Stream",
     "StreamOverflow",
     "StreamStats",
+    "Writer",
     "configure",
     "get_cmake_dir",
     "get_include",
     "get_pkgconfig_dir",
+    "make_promise",
+    "make_stream",
     "stats",
 ]
 __version__: str = _core.__version__

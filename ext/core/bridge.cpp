@@ -211,6 +211,12 @@ void Bridge::nudge() noexcept {
         waker_->wake();
 }
 
+void Bridge::nudge_any() noexcept {
+    for (const auto &[loop, bridge] : *bridges)
+        if (!bridge->is_closed())
+            return bridge->nudge();
+}
+
 void Bridge::call_loop() {
     Ref loop = this->loop();
     const Ref callable = drain();

@@ -39,6 +39,8 @@ public:
     static Bridge *of_running_loop();
     static Bridge *make(PyObject *loop, WakeMode mode);
     static Bridge *find(PyObject *loop) noexcept;
+    /// GIL. As nudge, for work that any loop can do.
+    static void nudge_any() noexcept;
     /// GIL. At exit.
     static void close_all(aiobridge_reason reason);
     /// In a child process.

@@ -18,26 +18,6 @@ bool is_awaitable(PyObject *object) noexcept {
     return methods && methods->am_await;
 }
 
-// A copy of the callback's context, entered for the time of a call.
-class InContext {
-public:
-    explicit InContext(PyObject *context) noexcept : context_(PyContext_Copy(context)) {
-        if (context_ && PyContext_Enter(context_.get()) != 0)
-            context_ = Ref();
-    }
-    ~InContext() {
-        const ErrorAside error;
-        if (context_ && PyContext_Exit(context_.get()) != 0)
-            PyErr_WriteUnraisable(context_.get());
-    }
-    InContext(const InContext &) = delete;
-    InContext &operator=(const InContext &) = delete;
-    explicit operator bool() const noexcept { return static_cast<bool>(context_); }
-
-private:
-    Ref context_;
-};
-
 // The exception in words: no Python object crosses.
 class Words {
 public:

@@ -230,11 +230,14 @@ void Channel::hand_over_undelivered() noexcept {
     for (;;) {
         Room room(type_);
         if (!room.get() || !buffer_.take_undelivered(room.get()))
-            return;
+            break;
         if (undelivered)
             undelivered->run(room.get());
         destroy_payload(type_, room.get());
     }
+    // Python objects among them wait for a drain to drop them.
+    if (Bridge *bridge = bridge_.load(std::memory_order_acquire); bridge && runtime_.has_deferred())
+        bridge->nudge();
 }
 
 void Channel::bind(Bridge &bridge) noexcept {

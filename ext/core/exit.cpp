@@ -78,6 +78,7 @@ void at_exit() noexcept {
             drained = drain_hooks(runtime);
         Py_END_ALLOW_THREADS
     }
+    runtime.hook_gate.close();
     if (runtime.run_deferred(nullptr) != 0)
         PyErr_WriteUnraisable(nullptr);
     runtime.notify_waiters();

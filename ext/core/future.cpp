@@ -492,10 +492,6 @@ void dealloc(PyObject *self) noexcept {
     Py_DECREF(type);
 }
 
-template <class F> PyCFunction as_method(F function) noexcept {
-    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
-}
-
 PyMethodDef methods[] = {
     {"result", as_method(result), METH_FASTCALL | METH_KEYWORDS,
      "result(timeout=None)\n--\n\nThe result; raises the operation's exception, or CancelledError if it was "

@@ -6,26 +6,27 @@
 
 namespace aiobridge::core {
 
-bool gil_acquire(aiobridge_gil_state &state) {
+bool gil_acquire(aiobridge_gil_state &state) { return gil_acquire(state, Runtime::current().gate); }
+
+bool gil_acquire(aiobridge_gil_state &state, Gate &gate) {
     state = {};
     if (holds_gil())
         return true;
-    Runtime &runtime = Runtime::current();
     // Inside the gate from here on: the exit waits for us, so the GIL will be given.
-    if (!runtime.gate.enter())
+    if (!gate.enter())
         return false;
-    state.runtime = &runtime; // the gate to leave: a child process, forked inside, has another one
+    state.gate = &gate; // the one to leave: a child process, forked inside, has another
     state.previous = PyGILState_Ensure();
     return true;
 }
 
 void gil_release(const aiobridge_gil_state &state) {
-    if (!state.runtime)
+    if (!state.gate)
         return;
     // Not held: Python ends this thread by unwinding it, and we are in the destructor of the guard.
     if (holds_gil())
         PyGILState_Release(static_cast<PyGILState_STATE>(state.previous));
-    static_cast<Runtime *>(state.runtime)->gate.leave();
+    static_cast<Gate *>(state.gate)->leave();
 }
 
 } // namespace aiobridge::core

@@ -98,6 +98,12 @@ public:
         return Batch(head == idle() || head == closed() ? nullptr : head);
     }
 
+    /// Any thread; a hint: something was posted and not taken.
+    bool holds() const noexcept {
+        const Node *head = head_.load(std::memory_order_relaxed);
+        return head && head != idle() && head != closed();
+    }
+
     /// Any thread; a hint, true for ever once it is.
     bool is_closed() const noexcept { return head_.load(std::memory_order_relaxed) == closed(); }
 

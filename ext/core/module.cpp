@@ -7,9 +7,12 @@
 #include "future_iterator.h"
 #include "handler.h"
 #include "next.h"
+#include "promise.h"
 #include "runtime.h"
 #include "settings.h"
 #include "stream.h"
+#include "words.h"
+#include "writer.h"
 
 #include <aiobridge/version.h>
 
@@ -25,6 +28,7 @@ PYBIND11_MODULE(_core_contents, m) {
             throw py::error_already_set();
     };
     must(core::init_names());
+    must(core::init_words());
     core::Runtime::start();
     must(core::register_drain(m.ptr()));
     must(core::register_future(m.ptr()));
@@ -32,6 +36,8 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_next(m.ptr()));
     must(core::register_stream(m.ptr()));
     must(core::register_batches(m.ptr()));
+    must(core::register_promise(m.ptr()));
+    must(core::register_writer(m.ptr()));
     must(core::register_handler());
     must(core::register_abi(m.ptr()));
     core::register_settings(m);

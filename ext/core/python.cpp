@@ -29,7 +29,8 @@ int init_names() noexcept {
         !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
         !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
         !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(names.result, "result") ||
-        !intern(context, "context") || !(names.context_keyword = PyTuple_Pack(1, context)) ||
+        !intern(names.name_attribute, "__name__") || !intern(context, "context") ||
+        !(names.context_keyword = PyTuple_Pack(1, context)) ||
         // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
         !import(names.get_running_loop, "asyncio", "_get_running_loop") ||
         !import(names.current_task, "asyncio", "current_task") || !import(names.task_type, "asyncio", "Task") ||
@@ -121,6 +122,14 @@ int call_exception_handler(PyObject *loop, const char *message, PyObject *except
         return -1;
     PyErr_WriteUnraisable(future ? future : loop);
     return 0;
+}
+
+PyObject *refuse_pickle(PyObject *self, PyObject *) noexcept {
+    return raise(
+        PyExc_TypeError,
+        "%R cannot be pickled or copied, because it belongs to native threads of this process; send what comes "
+        "out of it instead",
+        self);
 }
 
 PyObject *running_loop() noexcept {

@@ -102,6 +102,27 @@ private:
     PyThreadState *const state_;
 };
 
+/// A copy of a context, entered for the time of a call: calls of one callback do not see each other's variables, and
+/// can nest.
+class InContext {
+public:
+    explicit InContext(PyObject *context) noexcept : context_(PyContext_Copy(context)) {
+        if (context_ && PyContext_Enter(context_.get()) != 0)
+            context_ = Ref();
+    }
+    ~InContext() {
+        const ErrorAside error;
+        if (context_ && PyContext_Exit(context_.get()) != 0)
+            PyErr_WriteUnraisable(context_.get());
+    }
+    InContext(const InContext &) = delete;
+    InContext &operator=(const InContext &) = delete;
+    explicit operator bool() const noexcept { return static_cast<bool>(context_); }
+
+private:
+    Ref context_;
+};
+
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
@@ -117,6 +138,7 @@ struct Names {
     PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later, *cancel,
         *result;
     PyObject *context_keyword; // ("context",)
+    PyObject *name_attribute;  // "__name__"
     PyObject *get_running_loop, *current_task, *task_type;
     PyObject *cancelled_error, *invalid_state_error;
     PyObject *queue_empty, *ensure_future, *format_exception;
@@ -127,6 +149,14 @@ struct Names {
 };
 extern Names names;
 int init_names() noexcept;
+
+/// `__reduce__` of what cannot be pickled or copied.
+PyObject *refuse_pickle(PyObject *self, PyObject *) noexcept;
+
+/// For a PyMethodDef.
+template <class F> PyCFunction as_method(F function) noexcept {
+    return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
 
 /// The loop that runs in this thread, borrowed; null without an error where none runs.
 PyObject *running_loop() noexcept;

@@ -13,18 +13,23 @@ namespace {
 // An error that nobody else can be told.
 class Report final : public Deferred {
 public:
-    explicit Report(std::string message) noexcept : message_("aiobridge: " + std::move(message)) {}
+    Report(std::string message, PyObject *exception)
+        : message_("aiobridge: " + std::move(message)), exception_(exception) {}
     int run(PyObject *loop) override {
         if (loop)
-            return call_exception_handler(loop, message_.c_str(), nullptr, nullptr);
+            return call_exception_handler(loop, message_.c_str(), exception_.get(), nullptr);
         const Ref text = to_text(message_.c_str());
-        if (!text || !Ref(PyObject_CallMethod(names.logger, "error", "sO", "%s", text.get())))
+        const Ref arguments(text ? Py_BuildValue("(sO)", "%s", text.get()) : nullptr);
+        const Ref method(arguments ? PyObject_GetAttrString(names.logger, "error") : nullptr);
+        const Ref keywords(method && exception_ ? Py_BuildValue("{sO}", "exc_info", exception_.get()) : nullptr);
+        if (!method || PyErr_Occurred() || !Ref(PyObject_Call(method.get(), arguments.get(), keywords.get())))
             PyErr_WriteUnraisable(names.logger);
         return 0;
     }
 
 private:
     std::string message_;
+    Ref exception_;
 };
 
 } // namespace
@@ -52,8 +57,8 @@ int Runtime::run_deferred(PyObject *loop) {
     return -1;
 }
 
-void Runtime::report(std::string message) noexcept {
-    if (auto *work = new (std::nothrow) Report(std::move(message)))
+void Runtime::report(std::string message, PyObject *exception) noexcept {
+    if (auto *work = new (std::nothrow) Report(std::move(message), exception))
         defer(work);
 }
 

@@ -62,8 +62,11 @@ public:
     void defer(Deferred *work) noexcept;
     /// GIL. -1 with an error that must pass; all the work is done all the same.
     int run_deferred(_object *loop);
-    /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge".
-    void report(std::string message) noexcept;
+    /// Any thread, a hint: somebody waits for a drain to do it.
+    bool has_deferred() const noexcept { return deferred_.holds(); }
+    /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge". The exception,
+    /// if there is one, goes with it: a new reference, taken over.
+    void report(std::string message, _object *exception = nullptr) noexcept;
 
     /// For result() on a thread without a loop: a completion that finds a waiter notifies.
     void notify_waiters() noexcept;
@@ -72,7 +75,8 @@ public:
         waiters_.wait_until(lock, until, predicate);
     }
 
-    Gate gate;
+    Gate gate;      // for the threads of everybody
+    Gate hook_gate; // for the hook thread, which at exit goes on when nobody else may enter
     Service hooks;
     Service notifier;
     Pool pool;

@@ -8,6 +8,7 @@
 #include "future.h"
 #include "next.h"
 #include "operation.h"
+#include "python_hook.h"
 
 #include <structmember.h>
 
@@ -91,6 +92,13 @@ PyObject *get_nowait(PyObject *self, PyObject *) noexcept {
     if (!event && !PyErr_Occurred())
         raise(names.queue_empty, "no event of %R waits", self);
     return event;
+}
+
+PyObject *on_close(PyObject *self, PyObject *function) noexcept {
+    return install_python_hook(
+        function, "Stream.on_close",
+        [](void *channel, const aiobridge_hook &hook) { return static_cast<Channel *>(channel)->on_close(hook); },
+        as_stream(self)->channel);
 }
 
 PyObject *qsize(PyObject *self, PyObject *) noexcept { return PyLong_FromSize_t(as_stream(self)->channel->size()); }
@@ -177,10 +185,15 @@ PyMethodDef methods[] = {
      "arrays(max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the events "
      "are "
      "structs, with no object made for an\nevent. Raises TypeError if numpy cannot hold the native type."},
+    {"on_close", on_close, METH_O,
+     "on_close(function, /)\n--\n\nHas function(reason) called once the stream is closed, by either side: once, soon "
+     "if that has happened.\nOn aiobridge's hook thread, one hook after another; it may wait for the library's locks "
+     "and threads.\n`aclose()` and leaving `async with` wait for it. Any thread."},
     {"qsize", qsize, METH_NOARGS, "qsize()\n--\n\nThe number of events that wait."},
     {"stats", stats, METH_NOARGS, "stats()\n--\n\nReturns the fates of the events so far, an aiobridge.StreamStats."},
     {"__aenter__", enter, METH_NOARGS, nullptr},
     {"__aexit__", leave_block, METH_VARARGS, nullptr},
+    {"__reduce__", refuse_pickle, METH_NOARGS, nullptr},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };

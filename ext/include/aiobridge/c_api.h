@@ -164,7 +164,7 @@ typedef struct aiobridge_stream_options {
 
 /* What gil_acquire found. */
 typedef struct aiobridge_gil_state {
-    void *runtime; /* NULL: the thread held the GIL before */
+    void *gate; /* NULL: the thread held the GIL before */
     int32_t previous;
 } aiobridge_gil_state;
 

@@ -1,0 +1,61 @@
+// ext/core/site.cpp: the place in Python code where something was made
+#include "site.h"
+
+#include "python.h"
+
+#include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+namespace aiobridge::core {
+namespace {
+
+struct Hash : std::hash<std::string_view> {
+    using is_transparent = void;
+};
+
+// GIL. Never destroyed: sites are asked for after the interpreter is gone.
+auto *kept_strings = new std::unordered_set<std::string, Hash, std::equal_to<>>;
+
+const char *keep(PyObject *text) noexcept {
+    Py_ssize_t size = 0;
+    const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, &size) : nullptr;
+    if (!utf8) {
+        PyErr_Clear(); // a file name that is not UTF-8
+        return "?";
+    }
+    const std::string_view key(utf8, static_cast<std::size_t>(size));
+    try {
+        const auto found = kept_strings->find(key);
+        return (found != kept_strings->end() ? found : kept_strings->emplace(key).first)->c_str();
+    } catch (const std::bad_alloc &) {
+        return "?";
+    }
+}
+
+bool is_ours(PyFrameObject *frame) noexcept {
+    const Ref globals(PyFrame_GetGlobals(frame));
+    PyObject *name = PyDict_GetItemWithError(globals.get(), names.name_attribute);
+    const char *utf8 = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+    PyErr_Clear();
+    return utf8 && std::strncmp(utf8, "aiobridge.", std::strlen("aiobridge.")) == 0;
+}
+
+} // namespace
+
+aiobridge_site calling_site() noexcept {
+    Ref frame = Ref::borrow(reinterpret_cast<PyObject *>(PyEval_GetFrame()));
+    const auto as_frame = [&] { return reinterpret_cast<PyFrameObject *>(frame.get()); };
+    while (frame && is_ours(as_frame()))
+        frame = Ref(reinterpret_cast<PyObject *>(PyFrame_GetBack(as_frame())));
+    if (!frame)
+        return {"?", "?", 0};
+    const Ref code(reinterpret_cast<PyObject *>(PyFrame_GetCode(as_frame())));
+    const auto *fields = reinterpret_cast<PyCodeObject *>(code.get());
+    return {keep(fields->co_filename), keep(fields->co_qualname),
+            static_cast<std::uint32_t>(PyFrame_GetLineNumber(as_frame()))};
+}
+
+} // namespace aiobridge::core
