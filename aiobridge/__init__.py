@@ -6,6 +6,7 @@ from aiobridge._exceptions import (
     BrokenStreamError,
     ClosedError,
     EndOfStream,
+    ScopeTimeout,
     StreamOverflow,
 )
 from aiobridge._figures import Stats, StreamStats
@@ -20,6 +21,7 @@ except ImportError as error:
     raise
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
+from aiobridge._scope import Scope, scope
 from aiobridge._settings import configure, stats
 from aiobridge._words import CloseReason, Fate
 
@@ -33,6 +35,8 @@ __all__ = [
     "Fate",
     "Future",
     "Promise",
+    "Scope",
+    "ScopeTimeout",
     "Stats",
     "Stream",
     "StreamOverflow",
@@ -44,6 +48,7 @@ __all__ = [
     "get_pkgconfig_dir",
     "make_promise",
     "make_stream",
+    "scope",
     "stats",
 ]
 __version__: str = _core.__version__

@@ -7,9 +7,12 @@
          ├─ BrokenPromiseError  the native side dropped its promise without a result
          ├─ BrokenStreamError   the native side dropped or aborted its stream without an end
          ├─ StreamOverflow      events came faster than they were taken, and the policy is `error`
+         ├─ ScopeTimeout        what was made in a scope was not let go in time (also a TimeoutError)
          ├─ EndOfStream         get() after the last event (also an EOFError)
          └─ ClosedError         the loop was closed, the interpreter exits, or the process was forked
 """
+
+from collections.abc import Sequence
 
 __all__ = [
     "BridgeError",
@@ -17,6 +20,7 @@ __all__ = [
     "BrokenStreamError",
     "ClosedError",
     "EndOfStream",
+    "ScopeTimeout",
     "StreamOverflow",
 ]
 
@@ -39,6 +43,17 @@ class StreamOverflow(BridgeError):
 
 class EndOfStream(BridgeError, EOFError):
     """`Stream.get` or `Stream.get_nowait` was called after the last event."""
+
+
+class ScopeTimeout(BridgeError, TimeoutError):
+    """What was made in a scope was not let go by the native side within the scope's time.
+
+    `left` says what, and where it was made: one text for each object.
+    """
+
+    def __init__(self, message: str, left: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.left = tuple(left)
 
 
 class ClosedError(BridgeError):

@@ -50,6 +50,8 @@ class Stats:
     """Native streams alive."""
     callbacks: int
     """Python callables that native handles hold."""
+    scopes: int
+    """Scopes that are open, or that the native side has not let go of."""
     hooks: int
     """Hooks registered or waiting for the hook thread."""
     events: StreamStats

@@ -22,7 +22,7 @@ except ImportError:  # Windows
     uvloop = None
 
 TESTS = Path(__file__).parent
-NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "hooks")
+NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 
 def build(config: pytest.Config, project: Path) -> Path:

@@ -3,6 +3,7 @@
 
 #include "drain.h"
 
+#include <cstdio>
 #include <new>
 #include <system_error>
 #include <unordered_map>
@@ -130,6 +131,8 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
         const bool served = bridge->drain_ && reader && bridge->watch(loop, reader.get(), mode) == 0;
         if (served) {
             bridges->emplace(loop, bridge);
+            bridge->log(bridge->mode_ == WakeMode::fd ? "is served, and woken by its descriptor"
+                                                      : "is served, and woken with call_soon_threadsafe");
         } else {
             const ErrorAside error;
             bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
@@ -217,6 +220,16 @@ void Bridge::nudge_any() noexcept {
             return bridge->nudge();
 }
 
+void Bridge::log(const char *what) noexcept {
+    char text[128];
+    std::snprintf(text, sizeof text, "the loop at %p %s", static_cast<void *>(loop_key_), what);
+    try {
+        runtime.log(text);
+    } catch (const std::bad_alloc &) {
+        // Then without it.
+    }
+}
+
 void Bridge::call_loop() {
     Ref loop = this->loop();
     const Ref callable = drain();
@@ -265,6 +278,7 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
         members.emplace_back(Ref::borrow(member.object), member.loop_closed);
         unlink(member);
     }
+    log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
     retain(); // the members and the drain hold us, and go
     for (auto &[object, loop_closed] : members) {
         loop_closed(object.get(), reason, drop_now);

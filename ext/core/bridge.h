@@ -95,6 +95,7 @@ private:
     Bridge(PyObject *loop, PyObject *loop_reference);
     ~Bridge();
     int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
+    void log(const char *what) noexcept;
 
     std::atomic<std::uint32_t> references_{1};
     std::atomic<std::thread::id> thread_{std::this_thread::get_id()}; // relaxed: compared, by that very thread

@@ -108,7 +108,7 @@ void Call::discard() noexcept {
 }
 
 int Call::deliver(Bridge &) {
-    if (!callback_.handler) {
+    if (!callback_.handler || callback_.scope_is_left()) {
         discard();
         return 0;
     }
@@ -186,6 +186,7 @@ bool Call::watch(PyObject *task) noexcept {
     if (next_running_)
         next_running_->previous_running_ = this;
     handler->running = this;
+    callback_.ends().open();
     return true;
 }
 
@@ -195,6 +196,7 @@ void Call::stop_running() noexcept {
     if (next_running_)
         next_running_->previous_running_ = previous_running_;
     previous_running_ = next_running_ = nullptr;
+    callback_.ends().close();
 }
 
 PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {

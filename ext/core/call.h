@@ -36,6 +36,10 @@ public:
     /// GIL. The loop was closed while a task runs it.
     void loop_closed(aiobridge_reason, bool drop_now) noexcept;
 
+    /// GIL. Borrowed: the task that runs it, or null.
+    PyObject *task() const noexcept { return task_.get(); }
+    Call *next_running() const noexcept { return next_running_; }
+
     Waiting waiting; // the limit's
 
 private:

@@ -35,9 +35,44 @@ Callback *Callback::create(PyObject *callable) noexcept {
         return nullptr;
     }
     callback->handler = make_handler(*callback, *bridge, callable);
-    if (!callback->handler)
-        delete std::exchange(callback, nullptr);
-    return callback;
+    if (!callback->handler) {
+        delete callback;
+        return nullptr;
+    }
+    static const ScopedKind kind{
+        [](void *self) noexcept { static_cast<Callback *>(self)->retain(); },
+        [](void *self) noexcept { static_cast<Callback *>(self)->release(); },
+        [](void *self) noexcept { return static_cast<Callback *>(self)->leave_scope(); },
+        [](void *self) noexcept { return static_cast<Callback *>(self)->describe(); },
+    };
+    if (callback->ends_.enter(kind, callback) == 0)
+        return callback;
+    callback->let_go();
+    return nullptr;
+}
+
+PyObject *Callback::describe() noexcept {
+    if (!handler || !handler->running)
+        return PyUnicode_FromString("a callback"); // it has ended since
+    return guarded([&] {
+        return PyUnicode_FromFormat("the callback %R, of which a call is still run by %R", handler->function,
+                                    handler->running->task());
+    });
+}
+
+void Callback::close_own_end() noexcept {
+    if (!std::exchange(let_go_, true))
+        ends_.close();
+}
+
+int Callback::leave_scope() noexcept {
+    left_.store(true, std::memory_order_relaxed);
+    limit_.close();
+    while (Call *call = limit_.take_waiting())
+        call->refuse(AIOBRIDGE_CLOSED, AIOBRIDGE_SCOPE_EXIT);
+    const int status = handler ? cancel_running(handler) : 0;
+    close_own_end();
+    return status;
 }
 
 void Callback::release() noexcept {
@@ -59,7 +94,7 @@ void Callback::release_handle() noexcept {
 // All calls have come before. Those that wait for a place still need the function; they do not hold it themselves,
 // because a producer that evicts one frees it without the GIL (but there is no producer any more).
 int Callback::deliver(Bridge &) {
-    ending_ = limit_.is_set() && limit_.has_waiting();
+    ending_ = (limit_.is_set() && limit_.has_waiting()) || (handler && handler->running);
     if (!ending_)
         let_go();
     return 0;
@@ -67,18 +102,22 @@ int Callback::deliver(Bridge &) {
 
 void Callback::let_go() noexcept {
     const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    close_own_end();
     release();
 }
 
 Call *Callback::next_call() noexcept {
     Call *call = limit_.is_set() ? limit_.next() : nullptr;
-    if (!call && std::exchange(ending_, false))
+    if (!call && ending_ && !handler->running) {
+        ending_ = false;
         let_go();
+    }
     return call;
 }
 
 void Callback::loop_closed() noexcept {
     const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    close_own_end();
     if (std::exchange(ending_, false))
         release();
 }
@@ -90,6 +129,8 @@ aiobridge_reason Callback::reason() const noexcept {
         return closed;
     if (bridge_.is_closed())
         return AIOBRIDGE_LOOP_CLOSED;
+    if (scope_is_left())
+        return AIOBRIDGE_SCOPE_EXIT;
     return overflowed_.load(std::memory_order_relaxed) ? AIOBRIDGE_FAILED : AIOBRIDGE_OPEN;
 }
 

@@ -5,6 +5,7 @@
 #include "item.h"
 #include "limit.h"
 #include "python.h"
+#include "scope.h"
 
 #include <aiobridge/c_api.h>
 
@@ -46,6 +47,11 @@ public:
     Call *next_call() noexcept;
     /// The loop is closed: lets go of the Handler.
     void loop_closed() noexcept;
+    /// Its scope was left: no call is made any more, and those that tasks run are cancelled.
+    int leave_scope() noexcept;
+    bool scope_is_left() const noexcept { return left_.load(std::memory_order_relaxed); }
+    /// For tasks that run calls: a scope waits for them.
+    OpenEnds &ends() noexcept { return ends_; }
 
     Limit &limit() noexcept { return limit_; }
     Bridge &bridge() const noexcept { return bridge_; }
@@ -63,10 +69,15 @@ private:
     aiobridge_fate admit(Call &) noexcept;
 
     void let_go() noexcept;
+    void close_own_end() noexcept;
+    PyObject *describe() noexcept;
 
     Runtime &runtime_;
     Bridge &bridge_;      // owned
-    bool ending_ = false; // GIL. The last handle is gone, and calls wait for a place
+    bool ending_ = false; // GIL. The last handle is gone, and calls wait for a place, or tasks run them
+    bool let_go_ = false; // GIL. Nobody can start a call any more
+    OpenEnds ends_;
+    std::atomic<bool> left_{false}; // relaxed: who sees it late posts a call that is refused on the loop
     Limit limit_;
     std::atomic<bool> called_{false};     // relaxed: only to refuse a limit that comes too late
     std::atomic<bool> overflowed_{false}; // relaxed: the limit's lock decides

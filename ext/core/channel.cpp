@@ -67,7 +67,7 @@ Channel::Channel(const aiobridge_stream_options &options) noexcept
 }
 
 Channel::~Channel() {
-    runtime_.channels.remove(*this, [this] { runtime_.past_events.add(buffer_.counts()); });
+    runtime_.channels.remove(*this, [this](bool) { runtime_.past_events.add(buffer_.counts()); });
     if (Undelivered *undelivered = undelivered_.load(std::memory_order_relaxed))
         undelivered->let_go(runtime_);
     if (Bridge *bridge = bridge_.load(std::memory_order_relaxed))
@@ -99,7 +99,48 @@ void Channel::release_writer(bool broken) noexcept {
         close(AIOBRIDGE_FAILED, Ending::broken);
     else
         close(AIOBRIDGE_FINISHED);
+    native_side_lets_go();
     release();
+}
+
+// It has ended the stream, or dropped its last writer, or has an on_close hook through which it is told: what remains
+// is then the hook's return.
+void Channel::native_side_lets_go() noexcept {
+    if (!runtime_.forked() && !let_go_.exchange(true, std::memory_order_relaxed))
+        ends_.close();
+}
+
+void Channel::count_end(Hook &hook) noexcept {
+    ends_.open();
+    references_.fetch_add(1, std::memory_order_relaxed);
+    hook.tell_when_over(
+        [](void *channel) {
+            static_cast<Channel *>(channel)->ends_.close();
+            static_cast<Channel *>(channel)->release();
+        },
+        this);
+}
+
+int Channel::enter_scope() noexcept {
+    static const ScopedKind kind{
+        [](void *channel) noexcept { static_cast<Channel *>(channel)->references_.fetch_add(1); },
+        [](void *channel) noexcept { static_cast<Channel *>(channel)->release(); },
+        [](void *object) noexcept {
+            auto *channel = static_cast<Channel *>(object);
+            if (channel->stream)
+                return stream_leave(channel->stream, AIOBRIDGE_SCOPE_EXIT);
+            channel->leave(AIOBRIDGE_SCOPE_EXIT);
+            return 0;
+        },
+        [](void *channel) noexcept { return static_cast<Channel *>(channel)->describe(); },
+    };
+    return ends_.enter(kind, this);
+}
+
+PyObject *Channel::describe() noexcept {
+    return PyUnicode_FromFormat("a stream made at %s:%u, %s", site_.file ? site_.file : "?", site_.line,
+                                let_go_.load(std::memory_order_relaxed) ? "whose on_close hook has not returned"
+                                                                        : "whose last writer was not dropped");
 }
 
 void Channel::release_consumer() noexcept {
@@ -181,6 +222,8 @@ bool Channel::finish(const Buffer::Closed &closed, aiobridge_reason reason) noex
     for (Batch ready(closed.ready); Node *node = ready.pop();)
         HookSet::settle_late(runtime_, static_cast<Hook *>(node), reason);
     hooks_.settle(runtime_, reason);
+    if (reason < AIOBRIDGE_CONSUMER_CLOSED || hooks_.used())
+        native_side_lets_go();
     return true;
 }
 
@@ -218,10 +261,12 @@ void Channel::abandon() noexcept {
         [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->hand_over_undelivered(); },
         [](void *channel) { static_cast<Channel *>(channel)->release(); }, this};
     references_.fetch_add(1, std::memory_order_relaxed);
-    if (Hook *hook = make_hook(runtime_, raw))
+    if (Hook *hook = make_hook(runtime_, raw)) {
+        count_end(*hook);
         HookSet::settle_late(runtime_, hook, reason());
-    else
+    } else {
         release();
+    }
 }
 
 // On the hook thread.
@@ -249,6 +294,7 @@ int Channel::on_close(const aiobridge_hook &raw) noexcept {
     Hook *hook = make_hook(runtime_, raw);
     if (!hook)
         return -1;
+    count_end(*hook);
     if (!hooks_.add(hook))
         HookSet::settle_late(runtime_, hook, reason());
     return 0;

@@ -6,6 +6,7 @@
 #include "hooks.h"
 #include "item.h"
 #include "roster.h"
+#include "scope.h"
 
 #include <aiobridge/c_api.h>
 
@@ -44,6 +45,8 @@ public:
     bool ready() const noexcept { return buffer_.ready(); }
     int on_ready(const aiobridge_hook &) noexcept;
     int on_undelivered(const aiobridge_item_hook &) noexcept;
+    /// GIL. Puts it into the current scope, if there is one. -1 with an error.
+    int enter_scope() noexcept;
     /// The consumer is gone, or wants no more: closes, and has the hook thread take care of what is buffered.
     void leave(aiobridge_reason reason) noexcept;
     /// All zero in a child process.
@@ -89,6 +92,9 @@ private:
     void abandon() noexcept;
     void hand_over_undelivered() noexcept;
     void wake_consumer() noexcept;
+    void native_side_lets_go() noexcept;
+    void count_end(Hook &) noexcept;
+    PyObject *describe() noexcept;
 
     Runtime &runtime_;
     const aiobridge_type &type_;
@@ -101,6 +107,8 @@ private:
     const aiobridge_overflow overflow_;
     const std::uint64_t timeout_;
     HookSet hooks_;
+    OpenEnds ends_;
+    std::atomic<bool> let_go_{false};                 // relaxed: once
     std::atomic<Undelivered *> undelivered_{nullptr}; // owned; taken by the hook thread
     const aiobridge_site site_;
 };

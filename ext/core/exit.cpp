@@ -5,6 +5,7 @@
 #include "callback.h"
 #include "channel.h"
 #include "operation.h"
+#include "scope.h"
 
 #include <aiobridge/c_api.h>
 
@@ -99,6 +100,7 @@ void after_fork_in_child() noexcept {
     Counted<Operation>::forget();
     Counted<Channel>::forget();
     Counted<Callback>::forget();
+    Counted<Scope>::forget();
     Counted<Hook>::forget();
     Runtime::start();
     Runtime::current().wake_mode = inherited.wake_mode;

@@ -282,7 +282,7 @@ PyObject *cancel(PyObject *self, PyObject *arguments, PyObject *keywords) noexce
     PyObject *message = nullptr;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:cancel", const_cast<char **>(names_), &message))
         return nullptr;
-    const bool did = future_cancel(as_future(self), message);
+    const bool did = future_cancel(as_future(self), message, AIOBRIDGE_CANCELLED);
     return PyErr_Occurred() ? nullptr : PyBool_FromLong(did);
 }
 
@@ -562,7 +562,7 @@ int register_future(PyObject *module) noexcept {
                                                                                                                   : -1;
 }
 
-PyObject *operation_future(Operation &operation, const aiobridge_converter *converter) noexcept {
+PyObject *operation_future(Operation &operation, const aiobridge_converter *converter, bool scoped) noexcept {
     if (operation.runtime().forked())
         return raise(names.closed_error, "a native operation made before this process was forked cannot be used here");
     if (operation.future)
@@ -574,7 +574,9 @@ PyObject *operation_future(Operation &operation, const aiobridge_converter *conv
         return nullptr;
     Ref owner(as_object(future));
     if (operation.had_future)
-        return operation_future(operation, converter); // foreign code ran meanwhile, and was faster
+        return operation_future(operation, converter, scoped); // foreign code ran meanwhile, and was faster
+    if (scoped && operation.enter_scope() != 0)
+        return nullptr;
     operation.retain_consumer();
     future->operation = &operation;
     future->converter = converter;
@@ -638,13 +640,13 @@ int future_finish_wait(Future *wait, bool direct) noexcept {
     return settle(wait, direct);
 }
 
-bool future_cancel(Future *future, PyObject *message) noexcept {
+bool future_cancel(Future *future, PyObject *message, aiobridge_reason reason) noexcept {
     const Ref alive = Ref::borrow(as_object(future));
     future->never_retrieved = false;
     if (future->state != FutureState::pending)
         return false;
     if (future->operation)
-        future->operation->cancel(AIOBRIDGE_CANCELLED, false);
+        future->operation->cancel(reason, false);
     future->state = FutureState::cancelled;
     if (message && message != Py_None)
         future->cancel_message = Ref::borrow(message).release();

@@ -33,8 +33,8 @@ struct Future {
 
 int register_future(PyObject *module) noexcept;
 
-/// GIL. The Future of an operation: a new reference. The ABI's operation_future.
-PyObject *operation_future(Operation &, const aiobridge_converter *) noexcept;
+/// GIL. The Future of an operation: a new reference. The ABI's operation_future. `scoped`: in the current scope.
+PyObject *operation_future(Operation &, const aiobridge_converter *, bool scoped = true) noexcept;
 
 /// GIL, loop thread. A future that no operation completes: a stream's wait.
 Future *make_wait(Bridge &) noexcept;
@@ -47,7 +47,7 @@ int future_resolve(Future *, bool direct) noexcept;
 /// GIL, loop thread. Finishes a wait. As above.
 int future_finish_wait(Future *, bool direct) noexcept;
 /// GIL. False if it was done.
-bool future_cancel(Future *, PyObject *message) noexcept;
+bool future_cancel(Future *, PyObject *message, aiobridge_reason) noexcept;
 
 /// What `await` does with a future: value out, null with an error, or the future itself to be yielded.
 PySendResult future_step(Future *, PyObject **out) noexcept;

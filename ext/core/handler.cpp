@@ -63,6 +63,32 @@ int register_handler() noexcept {
     return handler_type ? 0 : -1;
 }
 
+int cancel_running(Handler *handler) noexcept {
+    Ref tasks(PyList_New(0)), interrupt;
+    for (Call *call = handler->running; tasks && call; call = call->next_running())
+        if (PyList_Append(tasks.get(), call->task()) != 0)
+            tasks = Ref();
+    // Foreign code from here on, which may end calls.
+    for (Py_ssize_t i = 0; tasks && i < PyList_GET_SIZE(tasks.get()); ++i) {
+        PyObject *task = PyList_GET_ITEM(tasks.get(), i);
+        if (guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); }))
+            continue;
+        Ref error = take_exception();
+        if (must_pass(error.get())) {
+            interrupt = std::move(error);
+            continue;
+        }
+        set_exception(error.get());
+        PyErr_WriteUnraisable(task);
+    }
+    if (!tasks)
+        PyErr_WriteUnraisable(nullptr); // no memory
+    if (!interrupt)
+        return 0;
+    set_exception(interrupt.get());
+    return -1;
+}
+
 Handler *make_handler(Callback &callback, Bridge &bridge, PyObject *function) noexcept {
     Ref context(PyContext_CopyCurrent());
     auto *handler = context ? as_handler(handler_type->tp_alloc(handler_type, 0)) : nullptr;

@@ -19,6 +19,8 @@ struct Handler {
 };
 
 int register_handler() noexcept;
+/// Cancels the tasks that run calls. -1 with an error that must pass.
+int cancel_running(Handler *) noexcept;
 /// A new reference; `callback` gives one of its own. Takes a copy of the current context.
 Handler *make_handler(Callback &callback, Bridge &, PyObject *function) noexcept;
 

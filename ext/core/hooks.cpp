@@ -15,6 +15,8 @@ void Hook::serve(Node *node) {
     if (hook->wanted)
         hook->hook_.run(hook->hook_.context, hook->reason);
     hook->hook_.destroy(hook->hook_.context);
+    if (hook->over_)
+        hook->over_(hook->owner_);
     delete hook;
 }
 

@@ -19,6 +19,12 @@ public:
     /// On the hook thread: runs it if it has to be run, and frees it.
     static void serve(Node *node);
 
+    /// Before it is posted. `over(owner)` is called on the hook thread when the hook has returned and was destroyed.
+    void tell_when_over(void (*over)(void *owner), void *owner) noexcept {
+        over_ = over;
+        owner_ = owner;
+    }
+
     // Set by settle.
     aiobridge_reason reason = AIOBRIDGE_OPEN;
     bool wanted = false; // else it is only destroyed
@@ -26,6 +32,8 @@ public:
 private:
     explicit Hook(const aiobridge_hook &hook) noexcept : hook_(hook) {}
     aiobridge_hook hook_;
+    void (*over_)(void *) = nullptr;
+    void *owner_ = nullptr;
 };
 
 /// Any thread; starts the hook thread. Null: it cannot be started, no memory, or a child process. The hook is then

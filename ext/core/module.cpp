@@ -9,6 +9,7 @@
 #include "next.h"
 #include "promise.h"
 #include "runtime.h"
+#include "scope.h"
 #include "settings.h"
 #include "stream.h"
 #include "words.h"
@@ -37,6 +38,7 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_stream(m.ptr()));
     must(core::register_batches(m.ptr()));
     must(core::register_promise(m.ptr()));
+    must(core::register_scope(m.ptr()));
     must(core::register_writer(m.ptr()));
     must(core::register_handler());
     must(core::register_abi(m.ptr()));

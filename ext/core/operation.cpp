@@ -66,7 +66,15 @@ void Operation::release_promise() noexcept {
             become_ready();
             break;
         }
+    if (!(word & let_go))
+        native_side_lets_go();
     release();
+}
+
+void Operation::native_side_lets_go() noexcept {
+    // Relaxed: a scope that waits for this learns it from the open ends.
+    if (!runtime_.forked() && !(word_.fetch_or(let_go, std::memory_order_relaxed) & let_go))
+        ends_.close();
 }
 
 void Operation::release_consumer() noexcept {
@@ -88,18 +96,21 @@ aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) no
     std::uint32_t word = word_.load(std::memory_order_relaxed);
     do {
         if (const auto reason = reason_of(word)) {
-            if (reason >= AIOBRIDGE_CONSUMER_CLOSED)
+            if (reason >= AIOBRIDGE_CONSUMER_CLOSED) {
+                native_side_lets_go();
                 return AIOBRIDGE_CLOSED;
+            }
             report_misuse();
             return AIOBRIDGE_ALREADY_SET;
         }
         // Acquire: our writes to the payload come after the claim.
-    } while (!word_.compare_exchange_weak(word, word | outcome << reason_shift, std::memory_order_acq_rel,
+    } while (!word_.compare_exchange_weak(word, word | outcome << reason_shift | let_go, std::memory_order_acq_rel,
                                           std::memory_order_relaxed));
     move_payload(*type, this->payload(), payload);
     type_ = type;
     hooks_.settle(runtime_, AIOBRIDGE_OPEN);
     become_ready();
+    ends_.close();
     return AIOBRIDGE_ACCEPTED;
 }
 
@@ -157,11 +168,43 @@ int Operation::on_cancel(const aiobridge_hook &raw) noexcept {
     Hook *hook = make_hook(runtime_, raw);
     if (!hook)
         return -1;
+    ends_.open();
+    retain();
+    hook->tell_when_over(
+        [](void *operation) {
+            static_cast<Operation *>(operation)->ends_.close();
+            static_cast<Operation *>(operation)->release();
+        },
+        this);
     if (!hooks_.add(hook)) {
         const auto why = reason();
         HookSet::settle_late(runtime_, hook, why >= AIOBRIDGE_CONSUMER_CLOSED ? why : aiobridge_reason{AIOBRIDGE_OPEN});
     }
     return 0;
+}
+
+int Operation::enter_scope() noexcept {
+    static const ScopedKind kind{
+        [](void *operation) noexcept { static_cast<Operation *>(operation)->retain(); },
+        [](void *operation) noexcept { static_cast<Operation *>(operation)->release(); },
+        [](void *object) noexcept {
+            auto *operation = static_cast<Operation *>(object);
+            if (!operation->future)
+                operation->cancel(AIOBRIDGE_SCOPE_EXIT, true);
+            else
+                future_cancel(operation->future, nullptr, AIOBRIDGE_SCOPE_EXIT);
+            return PyErr_Occurred() ? -1 : 0;
+        },
+        [](void *operation) noexcept { return static_cast<Operation *>(operation)->describe(); },
+    };
+    return ends_.enter(kind, this);
+}
+
+PyObject *Operation::describe() noexcept {
+    return PyUnicode_FromFormat("an operation made at %s:%u, %s", site_.file ? site_.file : "?", site_.line,
+                                word_.load(std::memory_order_relaxed) & let_go
+                                    ? "whose on_cancel hook has not returned"
+                                    : "whose promise was neither fulfilled nor dropped");
 }
 
 int Operation::deliver(Bridge &bridge) {

@@ -4,6 +4,7 @@
 #include "counted.h"
 #include "hooks.h"
 #include "item.h"
+#include "scope.h"
 
 #include <aiobridge/c_api.h>
 
@@ -29,6 +30,7 @@ struct Future;
 ///   bound      the operation belongs to a loop: `bridge()` may be read
 ///   waited     a thread waits in result()
 ///   delivered  the Future is no longer pending (set only for those who wait)
+///   let_go     the native side has completed it, in vain or not, or dropped its promise
 /// Ready and bound are each set once. Whichever comes second sees the other: completing a bound operation posts it,
 /// binding a ready one resolves its Future on the spot; neither happens twice, neither is forgotten.
 class Operation final : public aiobridge_operation, public Item, Counted<Operation> {
@@ -49,6 +51,8 @@ public:
     /// Any thread. True if this call cancelled it. `tell_loop`: the Future does not know yet.
     bool cancel(aiobridge_reason, bool tell_loop) noexcept;
     int on_cancel(const aiobridge_hook &) noexcept;
+    /// GIL. Puts it into the current scope, if there is one. -1 with an error.
+    int enter_scope() noexcept;
     aiobridge_reason reason() const noexcept;
     bool is_cancelled() const noexcept { return reason() >= AIOBRIDGE_CONSUMER_CLOSED; }
 
@@ -81,8 +85,10 @@ private:
     ~Operation();
     void become_ready() noexcept;
     void report_misuse() noexcept;
+    void native_side_lets_go() noexcept;
+    PyObject *describe() noexcept;
 
-    static constexpr std::uint32_t ready = 1, bound = 2, waited = 4, delivered = 8, reason_shift = 8;
+    static constexpr std::uint32_t ready = 1, bound = 2, waited = 4, delivered = 8, let_go = 16, reason_shift = 8;
     static aiobridge_reason reason_of(std::uint32_t word) noexcept { return word >> reason_shift; }
 
     Runtime &runtime_;
@@ -93,6 +99,7 @@ private:
     Bridge *bridge_ = nullptr; // written before `bound` is set
     const aiobridge_type *type_ = nullptr;
     HookSet hooks_;
+    OpenEnds ends_;
     aiobridge_site site_;
     std::uint32_t payload_offset_, alignment_;
 };

@@ -22,14 +22,15 @@ public:
             first_->previous_ = &entry;
         first_ = &entry;
     }
-    /// In the destructor of the object. `last_words` is called under the lock: nobody sees it neither here nor gone.
+    /// In the destructor of the object. `last_words(none_left)` is called under the lock: nobody sees the object
+    /// neither here nor gone.
     template <class LastWords> void remove(T &object, LastWords last_words) noexcept {
         Entry &entry = object;
         const std::lock_guard lock(mutex_);
         (entry.previous_ ? entry.previous_->next_ : first_) = entry.next_;
         if (entry.next_)
             entry.next_->previous_ = entry.previous_;
-        last_words();
+        last_words(first_ == nullptr);
     }
     /// Under the lock, as `finally` is.
     template <class Visit, class Finally> void for_each(Visit visit, Finally finally) {

@@ -32,6 +32,27 @@ private:
     Ref exception_;
 };
 
+// What a user wants to know who asks why nothing happens. Later, because handlers of loggers are foreign code.
+class LogRecord final : public Deferred {
+public:
+    explicit LogRecord(std::string message) noexcept : message_(std::move(message)) {}
+    int run(PyObject *) override {
+        const Ref text = to_text(message_.c_str());
+        if (text && guarded([&] { return Ref(PyObject_CallMethod(names.logger, "debug", "sO", "%s", text.get())); }))
+            return 0;
+        Ref error = take_exception();
+        const bool passes = must_pass(error.get());
+        set_exception(error.get());
+        if (passes)
+            return -1;
+        PyErr_WriteUnraisable(names.logger);
+        return 0;
+    }
+
+private:
+    std::string message_;
+};
+
 } // namespace
 
 Runtime::Runtime()
@@ -59,6 +80,11 @@ int Runtime::run_deferred(PyObject *loop) {
 
 void Runtime::report(std::string message, PyObject *exception) noexcept {
     if (auto *work = new (std::nothrow) Report(std::move(message), exception))
+        defer(work);
+}
+
+void Runtime::log(std::string message) noexcept {
+    if (auto *work = new (std::nothrow) LogRecord(std::move(message)))
         defer(work);
 }
 

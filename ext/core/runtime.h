@@ -68,6 +68,9 @@ public:
     /// if there is one, goes with it: a new reference, taken over.
     void report(std::string message, _object *exception = nullptr) noexcept;
 
+    /// Any thread. The text goes to the logger "aiobridge", at level DEBUG, with the deferred work.
+    void log(std::string message) noexcept;
+
     /// For result() on a thread without a loop: a completion that finds a waiter notifies.
     void notify_waiters() noexcept;
     template <class Predicate, class Time> void wait(Predicate predicate, Time until) {

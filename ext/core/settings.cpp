@@ -7,6 +7,7 @@
 #include "counts.h"
 #include "operation.h"
 #include "runtime.h"
+#include "scope.h"
 
 #include <pybind11/stl.h>
 
@@ -78,6 +79,7 @@ py::dict stats() {
     result["operations"] = Operation::live();
     result["streams"] = Channel::live();
     result["callbacks"] = Callback::live();
+    result["scopes"] = Scope::live();
     result["hooks"] = Hook::live();
     Counts events;
     runtime.channels.for_each([&](Channel &channel) { events.add(channel.counts()); },

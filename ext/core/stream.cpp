@@ -22,15 +22,6 @@ PyTypeObject *stream_type;
 Stream *as_stream(PyObject *object) noexcept { return reinterpret_cast<Stream *>(object); }
 PyObject *as_object(Stream *stream) noexcept { return reinterpret_cast<PyObject *>(stream); }
 
-// Closes for the consumer and wakes a task that waits for the next event: it sees the end.
-int leave(Stream *stream, aiobridge_reason reason) noexcept {
-    stream->left = true;
-    Bridge::unlink(stream->member);
-    stream->channel->leave(reason);
-    // Not directly: whoever closes may be a task itself.
-    return stream_wake(stream, false);
-}
-
 void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     Stream *stream = as_stream(object);
     stream->lost = stream->channel->size() > 0;
@@ -55,7 +46,7 @@ PyObject *after_hooks(Stream *stream) noexcept {
     Operation *operation = Operation::create(options);
     if (!operation)
         return PyErr_NoMemory();
-    Ref future(operation_future(*operation, &none_converter));
+    Ref future(operation_future(*operation, &none_converter, false));
     operation->release_consumer();
     Hook *hook = Hook::create({sizeof(aiobridge_hook), 0, hooks_are_done, release_operation, operation});
     if (!hook) {
@@ -70,7 +61,7 @@ PyObject *after_hooks(Stream *stream) noexcept {
 
 PyObject *aclose(PyObject *self, PyObject *) noexcept {
     Stream *stream = as_stream(self);
-    if (leave(stream, AIOBRIDGE_CONSUMER_CLOSED) != 0)
+    if (stream_leave(stream, AIOBRIDGE_CONSUMER_CLOSED) != 0)
         return nullptr;
     if (stream->channel->has_hooks() && !stream->channel->runtime().closed())
         return after_hooks(stream);
@@ -265,6 +256,10 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
         Py_DECREF(as_object(stream));
         return stream_object(channel, converter);
     }
+    if (channel.enter_scope() != 0) {
+        Py_DECREF(as_object(stream));
+        return nullptr;
+    }
     channel.retain_consumer();
     channel.bind(*bridge);
     channel.stream = stream;
@@ -277,6 +272,14 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
     stream->member.loop_closed = on_loop_closed;
     bridge->link(stream->member);
     return as_object(stream);
+}
+
+int stream_leave(Stream *stream, aiobridge_reason reason) noexcept {
+    stream->left = true;
+    Bridge::unlink(stream->member);
+    stream->channel->leave(reason);
+    // Not directly: whoever closes may be a task itself.
+    return stream_wake(stream, false);
 }
 
 int stream_wake(Stream *stream, bool direct) noexcept {

@@ -37,6 +37,9 @@ int register_stream(PyObject *module) noexcept;
 /// GIL. The Stream of a channel: a new reference. The ABI's stream_object.
 PyObject *stream_object(Channel &, const aiobridge_converter *) noexcept;
 
+/// GIL. Closes for the consumer, and wakes a task that waits for the next event: it sees the end. -1: as stream_wake.
+int stream_leave(Stream *, aiobridge_reason) noexcept;
+
 /// GIL, loop thread. Something is there. `direct`: as future_resolve. -1: an error that must pass.
 int stream_wake(Stream *, bool direct) noexcept;
 

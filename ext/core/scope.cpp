@@ -1,0 +1,235 @@
+// ext/core/scope.cpp: what was made inside `async with aiobridge.scope()`
+#include "scope.h"
+
+#include "future.h"
+#include "operation.h"
+
+#include <new>
+#include <vector>
+
+namespace aiobridge::core {
+namespace {
+
+struct ScopeObject {
+    PyObject_HEAD
+    Scope *scope;
+    PyObject *name; // for messages
+};
+
+PyTypeObject *scope_type;
+PyObject *current_variable; // a ContextVar; never released
+
+PyObject *none(void *) { return Ref::borrow(Py_None).release(); }
+const aiobridge_converter none_converter{sizeof(aiobridge_converter), 0, none, nullptr, nullptr};
+
+void complete(Operation *waiter) noexcept {
+    static const aiobridge_type unit{sizeof(aiobridge_type), AIOBRIDGE_TYPE_TRIVIAL, 1, 1, nullptr, nullptr};
+    char done = 1;
+    waiter->complete(&unit, &done);
+    waiter->release_promise();
+}
+
+} // namespace
+
+// -- entries ---------------------------------------------------------------------------------------------------------
+
+Scope::Entry::Entry(Scope &scope_, const ScopedKind &kind_, void *object_) noexcept
+    : scope(scope_), kind(kind_), object(object_) {
+    scope.retain();
+    scope.entries_.add(*this);
+}
+
+void Scope::Entry::done() noexcept {
+    Operation *waiter = nullptr;
+    scope.entries_.remove(*this, [&](bool none_left) {
+        if (none_left)
+            waiter = std::exchange(scope.waiter_, nullptr);
+    });
+    if (waiter)
+        complete(waiter);
+    scope.release();
+    delete this;
+}
+
+int OpenEnds::enter(const ScopedKind &kind, void *object) noexcept {
+    const Ref current = Scope::current();
+    if (!current)
+        return PyErr_Occurred() ? -1 : 0;
+    Scope &scope = Scope::of(current.get());
+    if (scope.is_left()) {
+        raise(names.closed_error,
+              "%R was left, and nothing native can be started in it any more; await or cancel the tasks that were "
+              "started inside before the end of the block",
+              current.get());
+        return -1;
+    }
+    auto *entry = new (std::nothrow) Scope::Entry(scope, kind, object);
+    if (!entry) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    entry_.store(entry);
+    if (count_.load() == 0)
+        finish();
+    return 0;
+}
+
+void OpenEnds::finish() noexcept {
+    if (Scope::Entry *entry = entry_.exchange(nullptr))
+        entry->done();
+}
+
+// -- the scope -------------------------------------------------------------------------------------------------------
+
+void Scope::release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        delete this;
+}
+
+Scope &Scope::of(PyObject *scope) noexcept { return *reinterpret_cast<ScopeObject *>(scope)->scope; }
+
+Ref Scope::current() noexcept {
+    if (live() == 0)
+        return Ref();
+    PyObject *value = nullptr;
+    if (PyContextVar_Get(current_variable, nullptr, &value) != 0 || !value)
+        return Ref();
+    Ref current(value);
+    return Py_TYPE(value) == scope_type ? std::move(current) : Ref();
+}
+
+struct Scope::Methods {
+    // References to all objects that are in the scope, newest first, to be used without the roster's lock.
+    class Objects {
+    public:
+        // The entries themselves may go meanwhile, so what is needed of them is copied under the lock.
+        explicit Objects(Scope &scope) {
+            scope.entries_.for_each(
+                [this](Entry &entry) {
+                    entry.kind.retain(entry.object);
+                    all_.emplace_back(&entry.kind, entry.object);
+                },
+                [] {});
+        }
+        ~Objects() {
+            for (const auto &[kind, object] : all_)
+                kind->release(object);
+        }
+        Objects(const Objects &) = delete;
+        Objects &operator=(const Objects &) = delete;
+        auto begin() const noexcept { return all_.begin(); }
+        auto end() const noexcept { return all_.end(); }
+
+    private:
+        std::vector<std::pair<const ScopedKind *, void *>> all_;
+    };
+
+    static PyObject *leave(PyObject *self, PyObject *) noexcept {
+        Scope &scope = of(self);
+        scope.left_ = true;
+        Ref interrupt;
+        for (const auto &[kind, object] : Objects(scope))
+            if (kind->leave(object) != 0)
+                interrupt = take_exception();
+        if (interrupt) {
+            set_exception(interrupt.get());
+            return nullptr;
+        }
+        Py_RETURN_NONE;
+    }
+
+    // A Future that is done when nothing is left. One at a time.
+    static PyObject *wait(PyObject *self, PyObject *) noexcept {
+        Scope &scope = of(self);
+        const aiobridge_operation_options options{sizeof options, 0, 1, 1, {__FILE__, __func__, __LINE__}};
+        Operation *operation = Operation::create(options);
+        if (!operation)
+            return PyErr_NoMemory();
+        Ref future(operation_future(*operation, &none_converter, false));
+        operation->release_consumer();
+        bool any = false;
+        Operation *previous = nullptr;
+        scope.entries_.for_each([&](Entry &) { any = true; },
+                                [&] {
+                                    if (any)
+                                        previous = std::exchange(scope.waiter_, operation);
+                                });
+        if (!any)
+            complete(operation);
+        if (previous)
+            previous->release_promise();
+        return future.release();
+    }
+
+    static PyObject *left_behind(PyObject *self, PyObject *) noexcept {
+        Ref descriptions(PyList_New(0));
+        for (const auto &[kind, object] : Objects(of(self))) {
+            const Ref text(descriptions ? kind->describe(object) : nullptr);
+            if (!text || PyList_Append(descriptions.get(), text.get()) != 0)
+                return nullptr;
+        }
+        return descriptions.release();
+    }
+
+    static PyObject *is_left(PyObject *self, void *) noexcept { return PyBool_FromLong(of(self).left_); }
+
+    static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) noexcept {
+        static const char *names_[] = {"name", nullptr};
+        PyObject *name = nullptr;
+        if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "O:Scope", const_cast<char **>(names_), &name))
+            return nullptr;
+        Ref self(type->tp_alloc(type, 0));
+        if (!self)
+            return nullptr;
+        auto *object = reinterpret_cast<ScopeObject *>(self.get());
+        object->scope = new (std::nothrow) Scope;
+        if (!object->scope)
+            return PyErr_NoMemory();
+        object->name = Ref::borrow(name).release();
+        return self.release();
+    }
+
+    static PyObject *repr(PyObject *self) noexcept {
+        return PyUnicode_FromFormat("<aiobridge.scope %S>", reinterpret_cast<ScopeObject *>(self)->name);
+    }
+
+    static void dealloc(PyObject *self) noexcept {
+        PyTypeObject *type = Py_TYPE(self);
+        auto *object = reinterpret_cast<ScopeObject *>(self);
+        Py_XDECREF(object->name);
+        if (object->scope)
+            object->scope->release();
+        type->tp_free(self);
+        Py_DECREF(type);
+    }
+};
+
+int register_scope(PyObject *module) noexcept {
+    static PyMethodDef methods[] = {
+        {"leave", Scope::Methods::leave, METH_NOARGS, nullptr},
+        {"wait", Scope::Methods::wait, METH_NOARGS, nullptr},
+        {"left_behind", Scope::Methods::left_behind, METH_NOARGS, nullptr},
+        {nullptr, nullptr, 0, nullptr},
+    };
+    static PyGetSetDef attributes[] = {
+        {"is_left", Scope::Methods::is_left, nullptr, nullptr, nullptr},
+        {nullptr, nullptr, nullptr, nullptr, nullptr},
+    };
+    static PyType_Slot slots[] = {
+        {Py_tp_new, reinterpret_cast<void *>(Scope::Methods::create)},
+        {Py_tp_dealloc, reinterpret_cast<void *>(Scope::Methods::dealloc)},
+        {Py_tp_repr, reinterpret_cast<void *>(Scope::Methods::repr)},
+        {Py_tp_methods, methods},
+        {Py_tp_getset, attributes},
+        {0, nullptr},
+    };
+    static PyType_Spec spec = {"aiobridge._core.Scope", sizeof(ScopeObject), 0, Py_TPFLAGS_DEFAULT, slots};
+    scope_type = reinterpret_cast<PyTypeObject *>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+    current_variable = scope_type ? PyContextVar_New("aiobridge.scope", nullptr) : nullptr;
+    return current_variable && PyModule_AddObjectRef(module, "current_scope", current_variable) == 0 &&
+                   PyModule_AddObjectRef(module, "Scope", reinterpret_cast<PyObject *>(scope_type)) == 0
+               ? 0
+               : -1;
+}
+
+} // namespace aiobridge::core
