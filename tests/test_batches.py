@@ -7,12 +7,9 @@ import os
 import native
 import numpy as np
 import pytest
+from waiting import collect
 
 import aiobridge
-
-
-async def collect(stream):
-    return [event async for event in stream]
 
 
 async def test_batches_of_what_waits():

@@ -8,6 +8,7 @@ import weakref
 
 import native
 import pytest
+from waiting import until
 
 who = contextvars.ContextVar("who", default="nobody")
 
@@ -16,12 +17,6 @@ async def turns():
     """Let the loop turn until what was posted has run."""
     for _ in range(3):
         assert await native.add(1) == 2
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 async def test_a_call_of_a_native_thread_runs_on_the_loop():

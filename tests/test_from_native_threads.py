@@ -12,6 +12,7 @@ from pathlib import Path
 
 import native
 import pytest
+from waiting import until
 
 TESTS = Path(__file__).parent
 EXAMPLE = TESTS.parent / "examples" / "from_native_threads"
@@ -32,12 +33,6 @@ def boost(build_project):
         pytest.skip("Boost is not installed: apt-get install libboost-thread-dev")
     sys.path.append(str(build_project(TESTS / "boost")))
     return importlib.import_module("boost_threads")
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
 
 
 @contextlib.contextmanager

@@ -6,12 +6,9 @@ import itertools
 
 import native
 import pytest
+from waiting import collect
 
 import aiobridge
-
-
-async def collect(stream):
-    return [event async for event in stream]
 
 
 async def take(stream):
