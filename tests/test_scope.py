@@ -39,11 +39,12 @@ async def test_the_pools_function_is_stopped_and_waited_for():
 async def test_what_is_completed_is_not_touched():
     async with aiobridge.scope():
         assert await native.add(1, 2) == 3
+        resolved = native.resolved(9)
         future = native.add(3, 4)
         await asyncio.wait([future])
         promise, other = aiobridge.make_promise()
         promise.set_result(5)
-    assert (await future, await other) == (7, 5)
+    assert (await future, await other, await resolved) == (7, 5, 9)
 
 
 @pytest.mark.parametrize("sdk", ["joining_sdk", "locking_sdk"])
@@ -130,11 +131,14 @@ async def test_callbacks_are_closed_and_their_tasks_cancelled():
 
 
 async def test_a_callback_without_calls_is_not_waited_for():
+    calls = []
     async with aiobridge.scope(timeout=0):
-        caller = native.Caller(lambda number: None)
+        caller = native.Caller(calls.append)
         assert caller.fire_in_thread(1) == "accepted"
-    # Posted before the end, and not made after it.
     assert caller.reason == "scope_exit"
+    # Posted before the end, and not made after it.
+    assert await native.add(1) == 2
+    assert calls == []
 
 
 async def test_the_last_handle_of_a_callback_may_go_while_a_task_runs_a_call():

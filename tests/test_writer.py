@@ -171,18 +171,42 @@ async def test_watermarks():
 @pytest.mark.parametrize("how", ["aclose", "drop"])
 async def test_what_was_not_taken_is_freed_on_a_loop(how):
     """On the hook thread, which has no GIL, the references are only handed on."""
+
+    class Noted:
+        def __del__(self):
+            threads.append(threading.get_ident())
+
     writer, stream = aiobridge.make_stream()
-    things = [Thing() for _ in range(100)]
-    gone = [weakref.ref(thing) for thing in things]
-    for thing in things:
-        writer.push(thing)
-    del thing, things
+    threads = []
+    for _ in range(100):
+        writer.push(Noted())
     if how == "aclose":
         await stream.aclose()
     else:
         del stream
     gc.collect()
+    await until(lambda: len(threads) == 100)
+    assert set(threads) == {threading.get_ident()}
+
+
+async def test_an_event_that_refers_to_its_stream_is_no_leak():
+    writer, stream = aiobridge.make_stream()
+    thing = Thing()
+    thing.stream = stream
+    gone = weakref.ref(thing), weakref.ref(stream)
+    writer.push(thing)
+    del thing, stream
+    gc.collect()
     await until(lambda: not any(reference() for reference in gone))
+    assert writer.close_reason() is CloseReason.ABANDONED
+    # And one that is still wanted stays.
+    writer, stream = aiobridge.make_stream()
+    thing = Thing()
+    thing.stream = stream
+    writer.push(thing)
+    del thing
+    gc.collect()
+    assert (await anext(stream)).stream is stream
 
 
 @pytest.mark.parametrize("make", [aiobridge.make_stream, native.make_stream], ids=["python", "native"])

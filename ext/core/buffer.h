@@ -94,6 +94,12 @@ public:
     Ending take_ending(void *to, const aiobridge_type *&error) noexcept;
     std::size_t size() noexcept;
     Counts counts() noexcept;
+    /// Each event that the consumer may still get, under the lock: `visit` looks, and does nothing else.
+    template <class Visit> void for_each(Visit visit) {
+        const std::lock_guard lock(mutex_);
+        for (const Ring *ring = abandoned_ ? nullptr : oldest_; ring; ring = ring->next)
+            ring->for_each(visit);
+    }
 
     std::size_t capacity() const noexcept { return capacity_; }
     /// The most that can wait before producers are told to stop: to wait for more would be in vain.

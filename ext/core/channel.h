@@ -63,6 +63,8 @@ public:
     std::size_t high_watermark() const noexcept { return buffer_.high_watermark(); }
     /// Zero in a child process.
     std::size_t size() noexcept;
+    /// As Buffer's. Not in a child process.
+    template <class Visit> void for_each(Visit visit) { buffer_.for_each(visit); }
     /// True if the hook thread has something to do for a channel that was left.
     bool has_hooks() noexcept { return hooks_.used() || buffer_.counts().undelivered; }
 

@@ -57,6 +57,10 @@ public:
         first_ = wrapped(first_ + count);
         return count;
     }
+    template <class Visit> void for_each(Visit visit) const {
+        for (std::size_t i = 0; i < size_; ++i)
+            visit(slot(wrapped(first_ + i)));
+    }
 
     Ring *next = nullptr; // the younger one, in an unbounded buffer
 

@@ -7,6 +7,7 @@
 #include "counts.h"
 #include "future.h"
 #include "next.h"
+#include "object.h"
 #include "operation.h"
 #include "python_hook.h"
 
@@ -119,19 +120,35 @@ PyObject *repr(PyObject *self) noexcept {
 
 // -- life ------------------------------------------------------------------------------------------------------------
 
-int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(as_stream(self)->wait);
-    Py_VISIT(as_stream(self)->timer);
-    Py_VISIT(as_stream(self)->deferred);
-    return 0;
-}
-
 int clear(PyObject *self) noexcept {
     Py_CLEAR(as_stream(self)->wait);
     Py_CLEAR(as_stream(self)->timer);
     Py_CLEAR(as_stream(self)->deferred);
     return 0;
+}
+
+int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(as_stream(self)->wait);
+    Py_VISIT(as_stream(self)->timer);
+    Py_VISIT(as_stream(self)->deferred);
+    Channel *channel = as_stream(self)->channel;
+    if (!channel || &channel->type() != &object_type || channel->runtime().forked())
+        return 0;
+    // Python objects that wait can refer to whoever would take them. The buffer's references are the consumer's.
+    int status = 0;
+    channel->for_each([&](void *event) {
+        if (PyObject *object = *static_cast<PyObject **>(event); !status)
+            status = visit(object, arg);
+    });
+    return status;
+}
+
+// A cycle through the buffer, which nobody else refers to: what waits goes, on the hook thread and then on a loop.
+int clear_garbage(PyObject *self) noexcept {
+    if (Channel *channel = as_stream(self)->channel; channel && &channel->type() == &object_type)
+        channel->leave(AIOBRIDGE_ABANDONED);
+    return clear(self);
 }
 
 void dealloc(PyObject *self) noexcept {
@@ -210,7 +227,7 @@ PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(documentation)},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
-    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear_garbage)},
     {Py_tp_repr, reinterpret_cast<void *>(repr)},
     {Py_am_aiter, reinterpret_cast<void *>(PyObject_SelfIter)},
     {Py_am_anext, reinterpret_cast<void *>(anext)},
