@@ -1,4 +1,4 @@
-// ext/core/future.h: aiobridge.Future, which speaks asyncio's future protocol
+// ext/core/future.h: the state behind aiobridge.Future
 #pragma once
 
 #include "bridge.h"
@@ -31,7 +31,8 @@ struct Future {
     bool resolving;       // the payload is being converted, by foreign code that may come back to us
 };
 
-int register_future(PyObject *module) noexcept;
+inline Future *as_future(PyObject *object) noexcept { return reinterpret_cast<Future *>(object); }
+inline PyObject *as_object(Future *future) noexcept { return reinterpret_cast<PyObject *>(future); }
 
 /// GIL. The Future of an operation: a new reference. The ABI's operation_future.
 PyObject *operation_future(Operation &, const aiobridge_converter *) noexcept;
@@ -48,6 +49,15 @@ int future_resolve(Future *, bool direct) noexcept;
 int future_finish_wait(Future *, bool direct) noexcept;
 /// GIL. False if it was done.
 bool future_cancel(Future *, PyObject *message) noexcept;
+
+/// GIL. The loop that runs here becomes the future's. 0: it has one, or none runs; -1 with an error.
+int future_bind(Future *) noexcept;
+/// GIL. Says what to do about a future that belongs to no loop.
+PyObject *raise_no_loop(Future *) noexcept;
+/// GIL. The result of a future that is done: a new reference, or null with its error.
+PyObject *future_outcome(Future *) noexcept;
+/// GIL. A new CancelledError with the future's message.
+PyObject *future_cancelled_error(Future *) noexcept;
 
 /// What `await` does with a future: value out, null with an error, or the future itself to be yielded.
 PySendResult future_step(Future *, PyObject **out) noexcept;

@@ -1,0 +1,12 @@
+// ext/core/future_callbacks.h: what is to be called when a future is done: add_done_callback and its kin
+#pragma once
+
+#include "future.h"
+
+namespace aiobridge::core {
+
+/// GIL. The methods of aiobridge.Future.
+PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) noexcept;
+PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept;
+
+} // namespace aiobridge::core
