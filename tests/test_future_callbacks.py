@@ -6,6 +6,7 @@ import gc
 import weakref
 
 import native
+import pytest
 
 
 async def test_a_future_that_is_awaited_lives_until_it_completes():
@@ -138,3 +139,52 @@ async def test_three_done_callbacks_run_in_the_order_in_which_they_were_added():
     await future
     await asyncio.sleep(0)
     assert order == [0, 1, 2, 3]
+
+
+async def test_every_instance_of_a_callback_is_removed_and_the_others_run_in_order():
+    called = []
+    promise, future = native.make_Promise()
+
+    class Equal:
+        """Equal to another of its kind, as bound methods are."""
+
+        def __call__(self, done):
+            called.append("removed")
+
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+        __hash__ = None
+
+    for number in range(4):
+        future.add_done_callback(Equal())
+        future.add_done_callback(lambda done, number=number: called.append(number))
+    assert future.remove_done_callback(Equal()) == 4
+    assert future.remove_done_callback(Equal()) == 0
+    assert len(future._callbacks) == 4
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == [0, 1, 2, 3]
+
+
+async def test_a_callback_that_cannot_be_compared_is_kept_and_says_so():
+    called = []
+    promise, future = native.make_Promise()
+
+    class Sulky:
+        def __call__(self, done):
+            called.append(done)
+
+        def __eq__(self, other):
+            raise KeyError("not comparable")
+
+        __hash__ = None
+
+    future.add_done_callback(Sulky())
+    with pytest.raises(KeyError, match="not comparable"):
+        future.remove_done_callback(print)
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == [future]

@@ -101,8 +101,10 @@ Bridge *Bridge::find(PyObject *loop) noexcept {
 
 Bridge *Bridge::of_running_loop() {
     PyObject *loop = running_loop();
-    if (!loop)
-        return nullptr;
+    return loop ? of(loop) : nullptr;
+}
+
+Bridge *Bridge::of(PyObject *loop) {
     if (Bridge *bridge = find(loop))
         return bridge;
     Runtime &runtime = Runtime::current();

@@ -37,6 +37,8 @@ public:
     /// The bridge of the loop that runs in this thread, made if need be. GIL. Null without an error where no loop runs;
     /// null with one if the bridge cannot be made.
     static Bridge *of_running_loop();
+    /// GIL. The bridge of this loop, made if need be; null with an error.
+    static Bridge *of(PyObject *loop);
     static Bridge *make(PyObject *loop, WakeMode mode);
     static Bridge *find(PyObject *loop) noexcept;
     /// GIL. At exit.

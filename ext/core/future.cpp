@@ -9,18 +9,11 @@
 namespace aiobridge::core {
 namespace {
 
-void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now);
-
 Future *new_future(Bridge *bridge) noexcept {
     auto *future = as_future(future_type->tp_alloc(future_type, 0));
     if (!future)
         return nullptr;
-    future->member.object = as_object(future);
-    future->member.loop_closed = on_loop_closed;
-    if (bridge) {
-        bridge->retain();
-        future->bridge = bridge;
-    }
+    init_future(future, bridge);
     return future;
 }
 
@@ -67,18 +60,44 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
 
 } // namespace
 
+void init_future(Future *future, Bridge *bridge) noexcept {
+    future->member.object = as_object(future);
+    future->member.loop_closed = on_loop_closed;
+    if (!bridge)
+        return;
+    bridge->retain();
+    future->bridge = bridge;
+    bridge->link(future->member);
+}
+
+Ref stack_in_debug_mode(const Bridge &bridge) noexcept {
+    const Ref loop = bridge.loop();
+    if (!loop)
+        return Ref();
+    const Ref debug = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop.get(), names.get_debug)); });
+    if (!debug || debug.get() == Py_False)
+        return Ref();
+    const int truth = PyObject_IsTrue(debug.get());
+    return truth == 1 ? guarded([] { return Ref(PyObject_CallNoArgs(names.extract_stack)); }) : Ref();
+}
+
 int future_bind(Future *future) noexcept {
-    if (future->bridge)
+    if (future->bridge || !is_initialized(future))
         return 0;
     Bridge *bridge = Bridge::of_running_loop();
     if (!bridge)
         return PyErr_Occurred() ? -1 : 0;
-    if (future->bridge)
-        return 0; // foreign code ran meanwhile, and was faster
     bridge->retain();
+    Ref stack = future->state == FutureState::pending ? stack_in_debug_mode(*bridge) : Ref();
+    const bool failed = !stack && PyErr_Occurred();
+    if (failed || future->bridge) { // foreign code ran meanwhile, and was faster
+        bridge->release();
+        return failed ? -1 : 0;
+    }
     future->bridge = bridge;
     if (future->state != FutureState::pending)
         return 0;
+    future->source_traceback = stack.release();
     if (future->operation->bind(*bridge)) {
         bridge->link(future->member);
         return 0;
@@ -87,6 +106,8 @@ int future_bind(Future *future) noexcept {
 }
 
 PyObject *raise_no_loop(Future *future) noexcept {
+    if (!is_initialized(future))
+        return raise(PyExc_RuntimeError, "Future object is not initialized.");
     return raise(
         PyExc_RuntimeError,
         "%R belongs to no loop yet, and no loop runs in this thread; await it in a coroutine, or call result() "
@@ -107,10 +128,12 @@ PyObject *future_outcome(Future *future) noexcept {
     }
     if (future->exception) {
         future->never_retrieved = false;
+        // Each raise adds its frames; the next one begins where the first began.
+        PyException_SetTraceback(future->exception, future->value ? future->value : Py_None);
         set_exception(future->exception);
         return nullptr;
     }
-    return Ref::borrow(future->result).release();
+    return Ref::borrow(future->value).release();
 }
 
 PyObject *operation_future(Operation &operation, const aiobridge_converter *converter) noexcept {
@@ -134,12 +157,7 @@ PyObject *operation_future(Operation &operation, const aiobridge_converter *conv
     return future_bind(future) == 0 ? owner.release() : nullptr;
 }
 
-Future *make_wait(Bridge &bridge) noexcept {
-    Future *wait = new_future(&bridge);
-    if (wait)
-        bridge.link(wait->member);
-    return wait;
-}
+Future *make_wait(Bridge &bridge) noexcept { return new_future(&bridge); }
 
 PyObject *make_finished(PyObject *result) noexcept {
     Ref value(result), error;
@@ -149,9 +167,22 @@ PyObject *make_finished(PyObject *result) noexcept {
     if (!future)
         return nullptr;
     future->state = FutureState::finished;
-    future->result = value.release();
+    future->value = value ? value.release() : PyException_GetTraceback(error.get());
     future->exception = error.release();
     return as_object(future);
+}
+
+int future_complete(Future *future, Ref result, Ref exception, bool direct) noexcept {
+    if (exception) {
+        exception = wrap_stop_iteration(std::move(exception));
+        future->value = PyException_GetTraceback(exception.get());
+        future->exception = exception.release();
+        future->never_retrieved = true;
+    } else {
+        future->value = result.release();
+    }
+    future->state = future->value || future->exception ? FutureState::finished : FutureState::cancelled;
+    return settle(future, direct);
 }
 
 int future_resolve(Future *future, bool direct) noexcept {
@@ -165,28 +196,20 @@ int future_resolve(Future *future, bool direct) noexcept {
     if (future->state != FutureState::pending)
         return 0; // the conversion ran foreign code, and that cancelled us
     const Ref passing = exception && must_pass(exception.get()) ? Ref::borrow(exception.get()) : Ref();
-    if (exception) {
-        future->exception = wrap_stop_iteration(std::move(exception)).release();
-        future->never_retrieved = !passing;
-    } else {
-        future->result = result.release();
-    }
-    future->state = future->result || future->exception ? FutureState::finished : FutureState::cancelled;
-    const int status = settle(future, direct);
-    if (status == 0 && passing) {
+    const int status = future_complete(future, std::move(result), std::move(exception), direct);
+    if (!passing)
+        return status;
+    future->never_retrieved = false;
+    if (status == 0)
         set_exception(passing.get());
-        return -1;
-    }
-    return status;
+    return -1;
 }
 
 int future_finish_wait(Future *wait, bool direct) noexcept {
     const Ref alive = Ref::borrow(as_object(wait));
     if (wait->state != FutureState::pending)
         return 0;
-    wait->result = Ref::borrow(Py_None).release();
-    wait->state = FutureState::finished;
-    return settle(wait, direct);
+    return future_complete(wait, Ref::borrow(Py_None), Ref(), direct);
 }
 
 bool future_cancel(Future *future, PyObject *message) noexcept {
@@ -197,6 +220,7 @@ bool future_cancel(Future *future, PyObject *message) noexcept {
     if (future->operation)
         future->operation->cancel(AIOBRIDGE_CANCELLED, false);
     future->state = FutureState::cancelled;
+    const Ref old(std::exchange(future->cancel_message, nullptr));
     if (message && message != Py_None)
         future->cancel_message = Ref::borrow(message).release();
     // Through the loop, as asyncio: whoever cancels does not expect the cancelled task to run inside the call.
@@ -223,13 +247,14 @@ PySendResult future_step(Future *future, PyObject **out) noexcept {
         raise_no_loop(future);
         return PYGEN_ERROR;
     }
+    // Without a running loop the coroutine is iterated by hand, and whoever does it takes over what is yielded.
     PyObject *loop = running_loop();
-    if (!loop || !future->bridge->is_loop(loop)) {
+    if (loop && !future->bridge->is_loop(loop)) {
         const Ref own = future->bridge->loop();
         raise(PyExc_RuntimeError,
               "%R belongs to the loop %R and is awaited in %R; await it where it was made, or go there with "
               "asyncio.run_coroutine_threadsafe",
-              self, own ? own.get() : Py_None, loop ? loop : Py_None);
+              self, own ? own.get() : Py_None, loop);
         return PYGEN_ERROR;
     }
     future->blocking = true;

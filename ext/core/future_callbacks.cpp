@@ -4,9 +4,7 @@
 #include "resume.h"
 
 namespace aiobridge::core {
-namespace {
 
-// All callbacks, as a new list of (callback, context).
 Ref callbacks_of(Future *future) noexcept {
     Ref all(PyList_New(0));
     if (!all || !future->callback)
@@ -17,8 +15,6 @@ Ref callbacks_of(Future *future) noexcept {
         return Ref();
     return all;
 }
-
-} // namespace
 
 PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) noexcept {
     Future *future = as_future(self);
@@ -58,6 +54,8 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
 
 PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept {
     Future *future = as_future(self);
+    if (!is_initialized(future))
+        return raise_no_loop(future);
     Py_ssize_t removed = 0;
     // Comparing is foreign code, which may change the list under us: so one at a time, found again by identity.
     const Ref all = callbacks_of(future);

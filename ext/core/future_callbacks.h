@@ -5,6 +5,9 @@
 
 namespace aiobridge::core {
 
+/// GIL. All callbacks, as a new list of (callback, context); null with an error.
+Ref callbacks_of(Future *) noexcept;
+
 /// GIL. The methods of aiobridge.Future.
 PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) noexcept;
 PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept;

@@ -61,6 +61,8 @@ PyObject *cancel(PyObject *self, PyObject *arguments, PyObject *keywords) noexce
     PyObject *message = nullptr;
     if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:cancel", const_cast<char **>(names_), &message))
         return nullptr;
+    if (!is_initialized(as_future(self)))
+        return raise_no_loop(as_future(self));
     const bool did = future_cancel(as_future(self), message);
     return PyErr_Occurred() ? nullptr : PyBool_FromLong(did);
 }
@@ -81,12 +83,54 @@ PyObject *await(PyObject *self) noexcept { return make_future_iterator(as_future
 
 PyObject *get_blocking(PyObject *self, void *) noexcept { return PyBool_FromLong(as_future(self)->blocking); }
 
+// -1 with AttributeError: a setter was called to delete.
+int refuse_deletion(PyObject *value, const char *name) noexcept {
+    if (value)
+        return 0;
+    raise(PyExc_AttributeError, "%s of an aiobridge.Future cannot be deleted", name);
+    return -1;
+}
+
 int set_blocking(PyObject *self, PyObject *value, void *) noexcept {
-    const int truth = value ? PyObject_IsTrue(value) : 0;
+    if (refuse_deletion(value, "_asyncio_future_blocking") != 0)
+        return -1;
+    const int truth = PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
     as_future(self)->blocking = truth;
     return 0;
+}
+
+PyObject *get_log_traceback(PyObject *self, void *) noexcept {
+    return PyBool_FromLong(as_future(self)->never_retrieved);
+}
+
+int set_log_traceback(PyObject *self, PyObject *value, void *) noexcept {
+    if (refuse_deletion(value, "_log_traceback") != 0)
+        return -1;
+    const int truth = PyObject_IsTrue(value);
+    if (truth < 0)
+        return -1;
+    if (truth) {
+        raise(PyExc_ValueError, "_log_traceback can only be set to False");
+        return -1;
+    }
+    as_future(self)->never_retrieved = false;
+    return 0;
+}
+
+PyObject *or_none(PyObject *object) noexcept { return Ref::borrow(object ? object : Py_None).release(); }
+
+PyObject *get_result(PyObject *self, void *) noexcept {
+    return or_none(as_future(self)->exception ? nullptr : as_future(self)->value);
+}
+
+PyObject *get_exception(PyObject *self, void *) noexcept { return or_none(as_future(self)->exception); }
+
+PyObject *get_source_traceback(PyObject *self, void *) noexcept { return or_none(as_future(self)->source_traceback); }
+
+PyObject *get_callbacks(PyObject *self, void *) noexcept {
+    return as_future(self)->callback ? callbacks_of(as_future(self)).release() : or_none(nullptr);
 }
 
 PyObject *get_loop_attribute(PyObject *self, void *) noexcept {
@@ -105,12 +149,24 @@ const char *state_name(Future *future) noexcept {
 }
 
 // asyncio.gather reads it from cancelled children.
-PyObject *get_cancel_message(PyObject *self, void *) noexcept {
-    PyObject *message = as_future(self)->cancel_message;
-    return Ref::borrow(message ? message : Py_None).release();
+PyObject *get_cancel_message(PyObject *self, void *) noexcept { return or_none(as_future(self)->cancel_message); }
+
+int set_cancel_message(PyObject *self, PyObject *value, void *) noexcept {
+    if (refuse_deletion(value, "_cancel_message") != 0)
+        return -1;
+    Ref message = value == Py_None ? Ref() : Ref::borrow(value);
+    const Ref old(std::exchange(as_future(self)->cancel_message, message.release()));
+    return 0;
 }
 
 PyObject *get_state(PyObject *self, void *) noexcept { return PyUnicode_FromString(state_name(as_future(self))); }
+
+// asyncio's own words, which tell the result and the callbacks.
+PyObject *asyncio_repr(PyObject *self) noexcept {
+    const Ref module(PyImport_ImportModule("asyncio.base_futures"));
+    const Ref function(module ? PyObject_GetAttrString(module.get(), "_future_repr") : nullptr);
+    return function ? guarded([&] { return PyObject_CallOneArg(function.get(), self); }) : nullptr;
+}
 
 PyObject *repr(PyObject *self) noexcept {
     Future *future = as_future(self);
@@ -119,10 +175,23 @@ PyObject *repr(PyObject *self) noexcept {
                         : future->exception                       ? "failed"
                                                                   : "finished";
     if (!future->operation)
-        return PyUnicode_FromFormat("<aiobridge.Future %s at %p>", state, self);
+        return asyncio_repr(self);
     const auto &site = future->operation->site();
     const char *file = site.file ? site.file : "?", *slash = std::strrchr(file, '/');
-    return PyUnicode_FromFormat("<aiobridge.Future %s, made at %s:%u>", state, slash ? slash + 1 : file, site.line);
+    const char *name = slash ? slash + 1 : file;
+    PyObject *stack = future->source_traceback;
+    if (!stack || !PyList_Check(stack) || PyList_GET_SIZE(stack) == 0)
+        return PyUnicode_FromFormat("<aiobridge.Future %s, made at %s:%u>", state, name, site.line);
+    PyObject *frame = PyList_GET_ITEM(stack, PyList_GET_SIZE(stack) - 1);
+    const Ref caller(PyObject_GetAttrString(frame, "filename")), line(PyObject_GetAttrString(frame, "lineno"));
+    if (!caller || !line)
+        return nullptr;
+    return PyUnicode_FromFormat("<aiobridge.Future %s, made at %s:%u, created at %S:%S>", state, name, site.line,
+                                caller.get(), line.get());
+}
+
+PyObject *reduce(PyObject *self, PyObject *) noexcept {
+    return refuse_pickle(self, "it belongs to a loop of this process; send its result instead");
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
@@ -131,9 +200,10 @@ int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
     Py_VISIT(future->callback);
     Py_VISIT(future->context);
     Py_VISIT(future->more_callbacks);
-    Py_VISIT(future->result);
+    Py_VISIT(future->value);
     Py_VISIT(future->exception);
     Py_VISIT(future->cancel_message);
+    Py_VISIT(future->source_traceback);
     return 0;
 }
 
@@ -142,9 +212,10 @@ int clear(PyObject *self) noexcept {
     Py_CLEAR(future->callback);
     Py_CLEAR(future->context);
     Py_CLEAR(future->more_callbacks);
-    Py_CLEAR(future->result);
+    Py_CLEAR(future->value);
     Py_CLEAR(future->exception);
     Py_CLEAR(future->cancel_message);
+    Py_CLEAR(future->source_traceback);
     return 0;
 }
 
@@ -155,8 +226,13 @@ void finalize(PyObject *self) noexcept {
     const ErrorAside error;
     future->never_retrieved = false;
     const Ref loop = future->bridge ? future->bridge->loop() : Ref();
-    if (loop && call_exception_handler(loop.get(), "aiobridge.Future exception was never retrieved", future->exception,
-                                       self) != 0)
+    if (!loop)
+        return;
+    const Ref name(Py_TYPE(self) == future_type ? PyUnicode_FromString("aiobridge.Future")
+                                                : PyType_GetName(Py_TYPE(self)));
+    const Ref message(name ? PyUnicode_FromFormat("%U exception was never retrieved", name.get()) : nullptr);
+    const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
+    if (!text || call_exception_handler(loop.get(), text, future->exception, self, future->source_traceback) != 0)
         PyErr_WriteUnraisable(self);
 }
 
@@ -207,6 +283,7 @@ PyMethodDef methods[] = {
     {"remove_done_callback", remove_done_callback, METH_O,
      "remove_done_callback(fn, /)\n--\n\nRemoves every instance of fn; returns how many there were. Loop thread."},
     {"_make_cancelled_error", make_cancelled_error, METH_NOARGS, nullptr},
+    {"__reduce__", reduce, METH_NOARGS, nullptr},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
@@ -215,7 +292,12 @@ PyGetSetDef attributes[] = {
     {"_asyncio_future_blocking", get_blocking, set_blocking, nullptr, nullptr},
     {"_loop", get_loop_attribute, nullptr, nullptr, nullptr},
     {"_state", get_state, nullptr, nullptr, nullptr},
-    {"_cancel_message", get_cancel_message, nullptr, nullptr, nullptr},
+    {"_result", get_result, nullptr, nullptr, nullptr},
+    {"_exception", get_exception, nullptr, nullptr, nullptr},
+    {"_callbacks", get_callbacks, nullptr, nullptr, nullptr},
+    {"_cancel_message", get_cancel_message, set_cancel_message, nullptr, nullptr},
+    {"_log_traceback", get_log_traceback, set_log_traceback, nullptr, nullptr},
+    {"_source_traceback", get_source_traceback, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 

@@ -10,6 +10,7 @@
 #include "runtime.h"
 #include "settings.h"
 #include "stream.h"
+#include "testing.h"
 
 #include <aiobridge/version.h>
 
@@ -34,6 +35,7 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_batches(m.ptr()));
     must(core::register_handler());
     must(core::register_abi(m.ptr()));
+    must(core::register_testing(m.ptr()));
     core::register_settings(m);
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +
                             "." + std::to_string(AIOBRIDGE_VERSION_PATCH);

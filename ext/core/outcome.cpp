@@ -19,7 +19,8 @@ Ref wrap_stop_iteration(Ref exception) noexcept {
     if (!PyErr_GivenExceptionMatches(exception.get(), PyExc_StopIteration))
         return exception;
     Ref wrapped(PyObject_CallFunction(PyExc_RuntimeError, "s",
-                                      "a native operation raised StopIteration, which a Future cannot deliver"));
+                                      "StopIteration interacts badly with generators and cannot be raised into a "
+                                      "Future; it is the cause of this error"));
     if (!wrapped)
         return take_exception();
     PyException_SetCause(wrapped.get(), Ref::borrow(exception.get()).release());

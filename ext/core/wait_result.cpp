@@ -66,7 +66,7 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
             return -1;
         }
         // In slices, because a signal does not end a wait on a condition variable.
-        const auto slice = std::min(deadline, now + std::chrono::milliseconds(50));
+        const auto slice = std::min(deadline, now + look_interval);
         guarded([&] {
             PyThreadState *state = PyEval_SaveThread();
             if (future->resolving)
