@@ -1,0 +1,87 @@
+"""CPython's own tests of futures, of this interpreter's version, run against an aiobridge.Future.
+
+Not one of them is skipped or changed. A private subclass adds what they need and what nobody else may have: a
+constructor, set_result and set_exception.
+"""
+
+import asyncio
+import contextvars
+import functools
+
+import pytest
+
+from aiobridge import _core
+
+test_futures = pytest.importorskip(
+    "test.test_asyncio.test_futures",
+    reason="this interpreter was installed without the package `test`",
+    exc_type=ImportError,
+)
+test_futures2 = pytest.importorskip("test.test_asyncio.test_futures2", exc_type=ImportError)
+
+# They were written for unittest's rules: some of what they leave behind, or ask for, warns.
+pytestmark = pytest.mark.filterwarnings("default")
+
+Future = _core._FutureForTests
+
+
+def tearDownModule():
+    test_futures.tearDownModule()
+
+
+class SubFuture(Future):
+    pass
+
+
+class TestFuture(test_futures.CFutureTests):
+    cls = Future
+
+
+class TestSubFuture(test_futures.CSubFutureTests):
+    cls = SubFuture
+
+
+class TestDoneCallbacks(test_futures.CFutureDoneCallbackTests):
+    def _new_future(self):
+        return Future(loop=self.loop)
+
+
+class TestSubFutureDoneCallbacks(test_futures.CSubFutureDoneCallbackTests):
+    def _new_future(self):
+        return SubFuture(loop=self.loop)
+
+
+class TestInheritance(test_futures.CFutureInheritanceTests):
+    def _get_future_cls(self):
+        return Future
+
+
+class TestDuck(test_futures.DuckTests):
+    """Ours is no asyncio.Future either."""
+
+    def setUp(self):
+        super().setUp()
+        theirs = test_futures.DuckFuture
+        self.addCleanup(setattr, test_futures, "DuckFuture", theirs)
+        test_futures.DuckFuture = functools.partial(Future, loop=self.loop)
+
+
+def future_of(coroutine):
+    """Make a future that gets what the coroutine returns or raises."""
+    future = Future()
+    futures = [future]
+
+    def copy(task):
+        future = futures.pop()  # which ends here, in the coroutine's context, if nobody else has it
+        if error := task.exception():
+            future.set_exception(error)
+        else:
+            future.set_result(task.result())
+
+    context = contextvars.copy_context()
+    asyncio.create_task(coroutine, context=context).add_done_callback(copy, context=context)
+    return future
+
+
+class TestAwait(test_futures2.CFutureTests):
+    cls = staticmethod(future_of)
