@@ -9,6 +9,7 @@ import native
 import pytest
 
 import aiobridge
+from aiobridge import _core
 
 
 async def test_result_on_the_loops_thread_does_not_wait():
@@ -121,3 +122,80 @@ def test_a_cancel_on_another_thread_wakes_the_loop(wakeup):
         return bool(done)
 
     assert asyncio.run(main())
+
+
+@pytest.fixture
+def only_woken():
+    """Threads in result() find nothing by looking: what ends their wait has to wake them."""
+    before = _core._set_look_interval(3600)
+    yield
+    _core._set_look_interval(before)
+
+
+# Fails if what ends a wait in result() does not notify the thread: it would find out at its next look, here an hour
+# later. (Broken in Operation::mark_delivered: delivered, cancelled; in become_ready: unbound.)
+@pytest.mark.parametrize("end", ["delivered", "failed", "cancelled"])
+async def test_a_thread_that_waits_for_a_result_is_woken(end, only_woken):
+    promise, future = native.make_Promise()
+    waiting = asyncio.create_task(asyncio.to_thread(future.result, 20))
+    while not _core._waiting_threads():
+        await asyncio.sleep(0)
+    if end == "delivered":
+        promise.set_from_thread(8)
+        assert await waiting == 8
+    elif end == "failed":
+        promise.fail("not today")
+        with pytest.raises(RuntimeError, match="not today"):
+            await waiting
+    else:
+        future.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+@pytest.mark.parametrize("end", ["set", "dropped", "cancelled"])
+def test_threads_that_wait_where_no_loop_runs_are_woken(end, only_woken):
+    promise, future = native.make_Promise()
+    outcomes = []
+
+    def wait():
+        try:
+            outcomes.append(future.result(20))
+        except (aiobridge.BrokenPromiseError, asyncio.CancelledError) as error:
+            outcomes.append(type(error))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while _core._waiting_threads() < len(threads):
+        time.sleep(0)
+    if end == "set":
+        promise.set_from_thread(8)
+    elif end == "dropped":
+        promise.drop_in_thread()
+    else:
+        future.cancel()
+    for thread in threads:
+        thread.join()
+    expected = {"set": 8, "dropped": aiobridge.BrokenPromiseError, "cancelled": asyncio.CancelledError}
+    assert outcomes == [expected[end]] * 3
+
+
+# Fails if a second thread in result() converts what another thread is converting
+def test_a_result_is_converted_once_though_two_threads_want_it():
+    gate = native.ConversionGate()
+    promise, future = native.make_ChosenPromise()
+    promise.set("gated")
+    results = []
+    thread = threading.Thread(target=lambda: results.append(future.result(20)))
+    thread.start()
+    while not gate.entered:
+        time.sleep(0)  # the thread is inside the conversion, which has given up the GIL
+    with pytest.raises(TimeoutError, match="not done in time"):
+        future.result(0.01)
+    gate.open()
+    results.append(future.result(20))
+    thread.join()
+    assert results == ["gated", "gated"]
+    assert results[0] is results[1]
+    assert gate.entered == 1
