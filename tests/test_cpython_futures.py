@@ -5,7 +5,6 @@ constructor, set_result and set_exception.
 """
 
 import asyncio
-import contextvars
 import functools
 
 import pytest
@@ -66,20 +65,19 @@ class TestDuck(test_futures.DuckTests):
         test_futures.DuckFuture = functools.partial(Future, loop=self.loop)
 
 
+async def complete(future, coroutine):
+    try:
+        result = await coroutine
+    except Exception as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)
+
+
 def future_of(coroutine):
-    """Make a future that gets what the coroutine returns or raises."""
+    """Make a future that gets what the coroutine returns or raises, and ends in its context if nobody else has it."""
     future = Future()
-    futures = [future]
-
-    def copy(task):
-        future = futures.pop()  # which ends here, in the coroutine's context, if nobody else has it
-        if error := task.exception():
-            future.set_exception(error)
-        else:
-            future.set_result(task.result())
-
-    context = contextvars.copy_context()
-    asyncio.create_task(coroutine, context=context).add_done_callback(copy, context=context)
+    asyncio.create_task(complete(future, coroutine))  # noqa: RUF006 (the loop has it in its queue)
     return future
 
 

@@ -289,9 +289,17 @@ async def test_an_exception_whose_report_was_switched_off_is_not_reported():
     assert contexts == []
 
 
+async def one_drain():
+    """Drains look whether the loop is in debug mode."""
+    promise, future = native.make_Promise()
+    promise.set(1)
+    await future
+
+
 async def test_debug_mode_tells_where_a_future_was_made():
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
+    await one_drain()
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     promise, future = native.make_Promise()
@@ -306,6 +314,7 @@ async def test_debug_mode_tells_where_a_future_was_made():
     gc.collect()
     assert [context["source_traceback"] for context in contexts] == [stack]
     loop.set_debug(False)
+    await one_drain()
     assert native.make_Promise()[1]._source_traceback is None
 
 

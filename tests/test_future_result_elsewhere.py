@@ -132,43 +132,52 @@ def only_woken():
     _core._set_look_interval(before)
 
 
-# Fails if what ends a wait in result() does not notify the thread: it would find out at its next look, here an hour
-# later. (Broken in Operation::mark_delivered: delivered, cancelled; in become_ready: unbound.)
-@pytest.mark.parametrize("end", ["delivered", "failed", "cancelled"])
-async def test_a_thread_that_waits_for_a_result_is_woken(end, only_woken):
-    promise, future = native.make_Promise()
-    waiting = asyncio.create_task(asyncio.to_thread(future.result, 20))
-    while not _core._waiting_threads():
-        await asyncio.sleep(0)
-    if end == "delivered":
-        promise.set_from_thread(8)
-        assert await waiting == 8
-    elif end == "failed":
-        promise.fail("not today")
-        with pytest.raises(RuntimeError, match="not today"):
-            await waiting
-    else:
-        future.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-
-
-@pytest.mark.parametrize("end", ["set", "dropped", "cancelled"])
-def test_threads_that_wait_where_no_loop_runs_are_woken(end, only_woken):
-    promise, future = native.make_Promise()
+def wait_in_threads(future, count):
+    """Have threads call result(), and return when they sleep there."""
     outcomes = []
 
     def wait():
         try:
-            outcomes.append(future.result(20))
-        except (aiobridge.BrokenPromiseError, asyncio.CancelledError) as error:
+            outcomes.append(future.result())
+        except (RuntimeError, aiobridge.BrokenPromiseError, asyncio.CancelledError) as error:
             outcomes.append(type(error))
 
-    threads = [threading.Thread(target=wait) for _ in range(3)]
+    threads = [threading.Thread(target=wait, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
-    while _core._waiting_threads() < len(threads):
+    while _core._waiting_threads() < count:
         time.sleep(0)
+    return threads, outcomes
+
+
+# Fails if what ends a wait in result() does not notify the thread: it would find out at its next look, here an hour
+# later. (Broken in Operation::mark_delivered)
+@pytest.mark.parametrize(
+    ("end", "outcome"), [("delivered", 8), ("failed", RuntimeError), ("cancelled", asyncio.CancelledError)]
+)
+async def test_threads_that_wait_for_a_result_of_a_loop_are_woken(end, outcome, only_woken):
+    promise, future = native.make_Promise()
+    threads, outcomes = wait_in_threads(future, 2)
+    if end == "delivered":
+        promise.set_from_thread(8)
+    elif end == "failed":
+        promise.fail("not today")
+    else:
+        future.cancel()
+    async with asyncio.timeout(20):
+        while any(thread.is_alive() for thread in threads):
+            await asyncio.sleep(0)
+    assert outcomes == [outcome] * 2
+
+
+# The same, broken in Operation::become_ready and, for the cancel, in mark_delivered
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [("set", 8), ("dropped", aiobridge.BrokenPromiseError), ("cancelled", asyncio.CancelledError)],
+)
+def test_threads_that_wait_where_no_loop_runs_are_woken(end, outcome, only_woken):
+    promise, future = native.make_Promise()
+    threads, outcomes = wait_in_threads(future, 3)
     if end == "set":
         promise.set_from_thread(8)
     elif end == "dropped":
@@ -176,9 +185,8 @@ def test_threads_that_wait_where_no_loop_runs_are_woken(end, only_woken):
     else:
         future.cancel()
     for thread in threads:
-        thread.join()
-    expected = {"set": 8, "dropped": aiobridge.BrokenPromiseError, "cancelled": asyncio.CancelledError}
-    assert outcomes == [expected[end]] * 3
+        thread.join(20)
+    assert outcomes == [outcome] * 3
 
 
 # Fails if a second thread in result() converts what another thread is converting

@@ -90,10 +90,14 @@ public:
     Batch batch;             // what the drain took and has not delivered: outlives the drain's call
     bool scheduled = false;  // a call_soon(drain) is on its way
     bool may_resume = false; // inside a drain that may resume tasks directly
+    bool debug = false;      // asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future
+    /// GIL. Asks the loop for it. -1 with an error.
+    int ask_debug(PyObject *loop);
 
 private:
     Bridge(PyObject *loop, PyObject *loop_reference);
     ~Bridge();
+    int ask_debug_at_first(PyObject *loop);
     int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
 
     std::atomic<std::uint32_t> references_{1};

@@ -71,14 +71,7 @@ void init_future(Future *future, Bridge *bridge) noexcept {
 }
 
 Ref stack_in_debug_mode(const Bridge &bridge) noexcept {
-    const Ref loop = bridge.loop();
-    if (!loop)
-        return Ref();
-    const Ref debug = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop.get(), names.get_debug)); });
-    if (!debug || debug.get() == Py_False)
-        return Ref();
-    const int truth = PyObject_IsTrue(debug.get());
-    return truth == 1 ? guarded([] { return Ref(PyObject_CallNoArgs(names.extract_stack)); }) : Ref();
+    return bridge.debug ? guarded([] { return Ref(PyObject_CallNoArgs(names.extract_stack)); }) : Ref();
 }
 
 int future_bind(Future *future) noexcept {

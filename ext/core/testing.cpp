@@ -32,7 +32,7 @@ int init(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept {
     }
     const Ref loop = given == Py_None ? current_loop() : Ref::borrow(given);
     Bridge *bridge = loop ? Bridge::of(loop.get()) : nullptr;
-    if (!bridge)
+    if (!bridge || bridge->ask_debug(loop.get()) != 0)
         return -1;
     init_future(future, bridge);
     future->source_traceback = stack_in_debug_mode(*bridge).release();
