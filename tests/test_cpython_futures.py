@@ -65,19 +65,20 @@ class TestDuck(test_futures.DuckTests):
         test_futures.DuckFuture = functools.partial(Future, loop=self.loop)
 
 
-async def complete(future, coroutine):
+async def complete(futures, coroutine):
+    # In a list, because the exception's traceback keeps this frame, which must not keep the future.
     try:
         result = await coroutine
     except Exception as error:
-        future.set_exception(error)
+        futures.pop().set_exception(error)
     else:
-        future.set_result(result)
+        futures.pop().set_result(result)
 
 
 def future_of(coroutine):
     """Make a future that gets what the coroutine returns or raises, and ends in its context if nobody else has it."""
     future = Future()
-    asyncio.create_task(complete(future, coroutine))  # noqa: RUF006 (the loop has it in its queue)
+    asyncio.create_task(complete([future], coroutine))  # noqa: RUF006 (the loop has it in its queue)
     return future
 
 

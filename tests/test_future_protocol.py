@@ -126,9 +126,14 @@ async def test_debug_mode_gives_the_same_results():
     assert [number async for number in native.numbers(500)] == list(range(500))
 
 
+def eager_task(loop, coroutine, *, eager_start=True, **keywords):
+    """asyncio's factory, which knows `eager_start` since a patch release of 3.13; uvloop gives it to any."""
+    return asyncio.eager_task_factory(loop, coroutine, **keywords)
+
+
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
 async def test_eager_tasks_complete_at_once_with_what_is_ready():
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    asyncio.get_running_loop().set_task_factory(eager_task)
 
     async def wait(future):
         return await future
@@ -423,7 +428,7 @@ async def test_a_task_group_that_fails_cancels_the_operations_of_its_tasks():
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
 async def test_an_eager_task_that_waits_is_cancelled_with_its_operation():
-    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    asyncio.get_running_loop().set_task_factory(eager_task)
     promise, future = native.make_Promise()
 
     async def wait():
