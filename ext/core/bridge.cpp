@@ -102,8 +102,10 @@ Bridge *Bridge::find(PyObject *loop) noexcept {
 
 Bridge *Bridge::of_running_loop() {
     PyObject *loop = running_loop();
-    if (!loop)
-        return nullptr;
+    return loop ? of(loop) : nullptr;
+}
+
+Bridge *Bridge::of(PyObject *loop) {
     if (Bridge *bridge = find(loop))
         return bridge;
     Runtime &runtime = Runtime::current();
@@ -128,7 +130,8 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
         reference.release();
         bridge->drain_ = Ref(make_drain(*bridge));
         const Ref reader(make_reader(*bridge));
-        const bool served = bridge->drain_ && reader && bridge->watch(loop, reader.get(), mode) == 0;
+        const bool served = bridge->drain_ && reader && bridge->ask_debug_at_first(loop) == 0 &&
+                            bridge->watch(loop, reader.get(), mode) == 0;
         if (served) {
             bridges->emplace(loop, bridge);
             bridge->log(bridge->mode_ == WakeMode::fd ? "is served, and woken by its descriptor"
@@ -145,6 +148,23 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
         PyErr_NoMemory();
     }
     return nullptr;
+}
+
+int Bridge::ask_debug(PyObject *loop) {
+    const Ref answer = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, names.get_debug)); });
+    if (answer)
+        debug = answer.get() != Py_False;
+    return answer ? 0 : -1;
+}
+
+int Bridge::ask_debug_at_first(PyObject *loop) {
+    if (ask_debug(loop) == 0)
+        return 0;
+    const Ref error = take_exception();
+    if (!must_pass(error.get()))
+        return 0; // a loop that has no debug mode
+    set_exception(error.get());
+    return -1;
 }
 
 int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {

@@ -37,6 +37,8 @@ public:
     /// The bridge of the loop that runs in this thread, made if need be. GIL. Null without an error where no loop runs;
     /// null with one if the bridge cannot be made.
     static Bridge *of_running_loop();
+    /// GIL. The bridge of this loop, made if need be; null with an error.
+    static Bridge *of(PyObject *loop);
     static Bridge *make(PyObject *loop, WakeMode mode);
     static Bridge *find(PyObject *loop) noexcept;
     /// GIL. As nudge, for work that any loop can do.
@@ -90,10 +92,14 @@ public:
     Batch batch;             // what the drain took and has not delivered: outlives the drain's call
     bool scheduled = false;  // a call_soon(drain) is on its way
     bool may_resume = false; // inside a drain that may resume tasks directly
+    bool debug = false;      // asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future
+    /// GIL. Asks the loop for it. -1 with an error.
+    int ask_debug(PyObject *loop);
 
 private:
     Bridge(PyObject *loop, PyObject *loop_reference);
     ~Bridge();
+    int ask_debug_at_first(PyObject *loop);
     int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
     void log(const char *what) noexcept;
 

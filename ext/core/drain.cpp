@@ -36,11 +36,11 @@ bool keep_interrupt(Ref &interrupt) {
 }
 
 // Direct resumption of tasks is legal outside of every task, and would hide slow callbacks from asyncio's debug mode.
-bool may_resume(PyObject *loop, Ref &interrupt) {
-    const Ref debug = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, names.get_debug)); });
-    const Ref task = debug ? guarded([&] { return Ref(PyObject_CallOneArg(names.current_task, loop)); }) : Ref();
+bool may_resume(Bridge &bridge, PyObject *loop, Ref &interrupt) {
+    const bool asked = bridge.ask_debug(loop) == 0;
+    const Ref task = asked ? guarded([&] { return Ref(PyObject_CallOneArg(names.current_task, loop)); }) : Ref();
     if (task)
-        return debug.get() == Py_False && task.get() == Py_None;
+        return !bridge.debug && task.get() == Py_None;
     if (!keep_interrupt(interrupt))
         PyErr_Clear();
     return false;
@@ -141,7 +141,7 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
     } else {
         bridge.runtime.figures.drains.fetch_add(1, std::memory_order_relaxed);
         const bool outer = bridge.may_resume;
-        bridge.may_resume = may_resume(loop.get(), interrupt);
+        bridge.may_resume = may_resume(bridge, loop.get(), interrupt);
         const OutsideContext outside(is_reader);
         result = deliver_batch(bridge, loop.get(), interrupt);
         bridge.may_resume = outer;

@@ -23,7 +23,8 @@ PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
     }
     if (iterator->yielded && iterator->future->state == FutureState::pending) {
         *out = nullptr;
-        raise(PyExc_RuntimeError, "%R is still pending: await it, with a loop that runs the coroutine",
+        raise(PyExc_RuntimeError,
+              "%R is still pending: await wasn't used with it, or no loop runs the coroutine that awaits it",
               reinterpret_cast<PyObject *>(iterator->future));
         return PYGEN_ERROR;
     }
@@ -50,15 +51,35 @@ PyObject *send_method(PyObject *self, PyObject *) noexcept {
 }
 
 PyObject *throw_method(PyObject *self, PyObject *const *arguments, Py_ssize_t count) noexcept {
-    Py_CLEAR(as_iterator(self)->future);
     if (count < 1 || count > 3)
         return raise(PyExc_TypeError, "throw() takes an exception");
-    if (PyExceptionInstance_Check(arguments[0]))
-        set_exception(arguments[0]);
-    else if (PyExceptionClass_Check(arguments[0]))
-        PyErr_SetObject(arguments[0], count > 1 && arguments[1] != Py_None ? arguments[1] : nullptr);
-    else
-        raise(PyExc_TypeError, "throw() takes an exception, not %R", arguments[0]);
+#if PY_VERSION_HEX >= 0x030c0000
+    if (count > 1 && PyErr_WarnEx(PyExc_DeprecationWarning,
+                                  "the (type, exc, tb) signature of throw() is deprecated, use the single-arg "
+                                  "signature instead.",
+                                  1) < 0)
+        return nullptr;
+#endif
+    PyObject *type = arguments[0];
+    PyObject *value = count > 1 && arguments[1] != Py_None ? arguments[1] : nullptr;
+    PyObject *traceback = count > 2 && arguments[2] != Py_None ? arguments[2] : nullptr;
+    if (traceback && !PyTraceBack_Check(traceback))
+        return raise(PyExc_TypeError, "throw() third argument must be a traceback, not %R", traceback);
+    Ref exception;
+    if (PyExceptionInstance_Check(type)) {
+        if (value)
+            return raise(PyExc_TypeError, "throw() takes an exception, or its class and a value, not both");
+        exception = Ref::borrow(type);
+    } else if (PyExceptionClass_Check(type)) {
+        PyErr_SetObject(type, value);
+        exception = take_exception(); // which makes the object
+    } else {
+        return raise(PyExc_TypeError, "throw() takes an exception, not %R", type);
+    }
+    if (traceback)
+        PyException_SetTraceback(exception.get(), traceback);
+    Py_CLEAR(as_iterator(self)->future);
+    set_exception(exception.get());
     return nullptr;
 }
 

@@ -3,8 +3,8 @@
 #include "batches.h"
 #include "drain.h"
 #include "exit.h"
-#include "future.h"
 #include "future_iterator.h"
+#include "future_type.h"
 #include "handler.h"
 #include "next.h"
 #include "promise.h"
@@ -12,6 +12,7 @@
 #include "scope.h"
 #include "settings.h"
 #include "stream.h"
+#include "testing.h"
 #include "words.h"
 #include "writer.h"
 
@@ -42,6 +43,7 @@ PYBIND11_MODULE(_core_contents, m) {
     must(core::register_writer(m.ptr()));
     must(core::register_handler());
     must(core::register_abi(m.ptr()));
+    must(core::register_testing(m.ptr()));
     core::register_settings(m);
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +
                             "." + std::to_string(AIOBRIDGE_VERSION_PATCH);

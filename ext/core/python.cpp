@@ -39,6 +39,7 @@ int init_names() noexcept {
         !import(names.queue_empty, "asyncio", "QueueEmpty") ||
         !import(names.ensure_future, "asyncio", "ensure_future") ||
         !import(names.format_exception, "traceback", "format_exception") ||
+        !import(names.extract_stack, "traceback", "extract_stack") ||
         !import(names.bridge_error, "aiobridge._exceptions", "BridgeError") ||
         !import(names.broken_promise_error, "aiobridge._exceptions", "BrokenPromiseError") ||
         !import(names.broken_stream_error, "aiobridge._exceptions", "BrokenStreamError") ||
@@ -108,11 +109,13 @@ Ref to_text(const char *text) noexcept {
     return Ref(PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace"));
 }
 
-int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept {
+int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,
+                           PyObject *source_traceback) noexcept {
     const Ref context(PyDict_New()), text = to_text(message);
     if (context && text && PyDict_SetItemString(context.get(), "message", text.get()) == 0 &&
         (!exception || PyDict_SetItemString(context.get(), "exception", exception) == 0) &&
         (!future || PyDict_SetItemString(context.get(), "future", future) == 0) &&
+        (!source_traceback || PyDict_SetItemString(context.get(), "source_traceback", source_traceback) == 0) &&
         guarded([&] { return Ref(PyObject_CallMethodOneArg(loop, names.call_exception_handler, context.get())); }))
         return 0;
     Ref error = take_exception();
@@ -125,11 +128,10 @@ int call_exception_handler(PyObject *loop, const char *message, PyObject *except
 }
 
 PyObject *refuse_pickle(PyObject *self, PyObject *) noexcept {
-    return raise(
-        PyExc_TypeError,
-        "%R cannot be pickled or copied, because it belongs to native threads of this process; send what comes "
-        "out of it instead",
-        self);
+    return raise(PyExc_TypeError,
+                 "%s cannot be pickled or copied: it belongs to a loop of this process; send what comes out of it "
+                 "instead",
+                 Py_TYPE(self)->tp_name);
 }
 
 PyObject *running_loop() noexcept {

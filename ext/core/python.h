@@ -126,9 +126,10 @@ private:
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
-/// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception` and `future` may be null.
-/// -1 with an error that must pass, else no error is left.
-int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future) noexcept;
+/// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception`, `future` and
+/// `source_traceback` may be null. -1 with an error that must pass, else no error is left.
+int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,
+                           PyObject *source_traceback = nullptr) noexcept;
 
 /// Text of C++, which may be anything, as str.
 Ref to_text(const char *text) noexcept;
@@ -141,7 +142,7 @@ struct Names {
     PyObject *name_attribute;  // "__name__"
     PyObject *get_running_loop, *current_task, *task_type;
     PyObject *cancelled_error, *invalid_state_error;
-    PyObject *queue_empty, *ensure_future, *format_exception;
+    PyObject *queue_empty, *ensure_future, *format_exception, *extract_stack;
     // aiobridge's own
     PyObject *bridge_error, *broken_promise_error, *broken_stream_error, *closed_error, *end_of_stream,
         *stream_overflow, *stream_stats;

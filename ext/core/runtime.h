@@ -75,7 +75,14 @@ public:
     void notify_waiters() noexcept;
     template <class Predicate, class Time> void wait(Predicate predicate, Time until) {
         std::unique_lock lock(waiting_);
+        ++waiting_threads_;
         waiters_.wait_until(lock, until, predicate);
+        --waiting_threads_;
+    }
+    /// Any thread. Those that sleep in wait(): one that only looks holds the lock meanwhile.
+    unsigned waiting_threads() noexcept {
+        const std::lock_guard lock(waiting_);
+        return waiting_threads_;
     }
 
     Gate gate;      // for the threads of everybody
@@ -99,6 +106,7 @@ private:
     Inbox deferred_;
     std::mutex waiting_; // held for the notification and the look at the word, over nobody's code
     std::condition_variable waiters_;
+    unsigned waiting_threads_ = 0; // guarded by waiting_
 };
 
 } // namespace aiobridge::core

@@ -1,7 +1,9 @@
 // tests/native/src/operations.cpp: promises, futures and async functions
 #include "native.h"
 
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 #include <system_error>
@@ -13,6 +15,32 @@ namespace {
 /// fail.
 struct Chosen {
     std::string kind;
+};
+
+/// Where a conversion of the kind "gated" stops, without the GIL: the first one, until it is told to go on.
+class ConversionGate {
+public:
+    void pass() {
+        std::unique_lock lock(mutex_);
+        if (++entered_ == 1)
+            opened_.wait(lock, [this] { return open_; });
+    }
+    void open() {
+        const std::lock_guard lock(mutex_);
+        open_ = true;
+        opened_.notify_all();
+    }
+    int entered() {
+        const std::lock_guard lock(mutex_);
+        return entered_;
+    }
+    static inline std::shared_ptr<ConversionGate> newest; // GIL
+
+private:
+    std::mutex mutex_;
+    std::condition_variable opened_;
+    bool open_ = false;
+    int entered_ = 0;
 };
 
 struct Answer {
@@ -116,6 +144,11 @@ template <> struct type_caster<Chosen> {
             return raise(PyExc_KeyboardInterrupt);
         if (chosen.kind == "null")
             return handle();
+        if (chosen.kind == "gated") {
+            const auto gate = ConversionGate::newest;
+            const gil_scoped_release release;
+            gate->pass();
+        }
         return str(chosen.kind).release();
     }
 };
@@ -125,6 +158,10 @@ void register_operations(py::module_ &m) {
     bind_producer<std::int64_t>(m, "Promise");
     bind_producer<Chosen>(m, "ChosenPromise");
     bind_producer<Tracked>(m, "TrackedPromise");
+    py::class_<ConversionGate, std::shared_ptr<ConversionGate>>(m, "ConversionGate")
+        .def(py::init([] { return ConversionGate::newest = std::make_shared<ConversionGate>(); }))
+        .def("open", &ConversionGate::open)
+        .def_property_readonly("entered", &ConversionGate::entered);
 
     m.def("add", aiobridge::async([](std::int64_t a, std::int64_t b) { return a + b; }), py::arg("a"), py::arg("b") = 1,
           "Adds two numbers on the pool.");

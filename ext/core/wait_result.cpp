@@ -1,0 +1,85 @@
+// ext/core/wait_result.cpp: Future.result() where no loop can bring the result: it waits
+#include "wait_result.h"
+
+#include "operation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+namespace aiobridge::core {
+namespace {
+
+bool ask_loop(PyObject *loop, const char *question) noexcept {
+    const Ref answer = guarded([&] { return Ref(PyObject_CallMethod(loop, question, nullptr)); });
+    if (!answer)
+        PyErr_Clear();
+    return answer.get() == Py_True;
+}
+
+// True if another thread runs the loop: then its results will come without us. A loop without readers may have been
+// closed unnoticed.
+bool runs_elsewhere(Bridge &bridge) noexcept {
+    const Ref loop = bridge.loop();
+    if (!loop || ask_loop(loop.get(), "is_closed"))
+        bridge.close(AIOBRIDGE_LOOP_CLOSED, true);
+    return loop && running_loop() != loop.get() && ask_loop(loop.get(), "is_running");
+}
+
+} // namespace
+
+int wait_for_result(Future *future, PyObject *timeout) noexcept {
+    using Clock = std::chrono::steady_clock;
+    auto deadline = Clock::time_point::max();
+    if (timeout && timeout != Py_None) {
+        const double seconds = PyFloat_AsDouble(timeout);
+        if (seconds == -1.0 && PyErr_Occurred())
+            return -1;
+        if (std::isnan(seconds)) {
+            raise(PyExc_ValueError, "%R: timeout is not a number of seconds", as_object(future));
+            return -1;
+        }
+        if (seconds < 1e9)
+            deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
+                                          std::chrono::duration<double>(std::max(seconds, 0.0)));
+    }
+    while (future->state == FutureState::pending && future->operation) {
+        Operation &operation = *future->operation;
+        if (operation.runtime().forked()) {
+            raise(names.closed_error, "%R was made before this process was forked; make it again here",
+                  as_object(future));
+            return -1;
+        }
+        if (future->bridge ? !runs_elsewhere(*future->bridge) : running_loop() != nullptr)
+            return 0;
+        if (!future->bridge && operation.is_ready() && !future->resolving)
+            return future_resolve(future, false);
+        if (operation.runtime().closed() && !operation.is_ready()) {
+            raise(names.closed_error, "%R cannot be completed any more, because the interpreter exits",
+                  as_object(future));
+            return -1;
+        }
+        const auto now = Clock::now();
+        if (now >= deadline) {
+            raise(PyExc_TimeoutError, "%R was not done in time", as_object(future));
+            return -1;
+        }
+        // In slices, because a signal does not end a wait on a condition variable.
+        const auto slice = std::min(deadline, now + look_interval);
+        guarded([&] {
+            PyThreadState *state = PyEval_SaveThread();
+            if (future->resolving)
+                std::this_thread::sleep_for(std::chrono::milliseconds(1)); // another thread is converting it
+            else
+                operation.wait(slice);
+            PyEval_RestoreThread(state);
+            return true;
+        });
+        if (PyErr_CheckSignals() != 0)
+            return -1;
+    }
+    return 0;
+}
+
+} // namespace aiobridge::core

@@ -1,0 +1,190 @@
+"""aiobridge.Future: done callbacks, and the tasks that wait."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+
+import native
+import pytest
+
+
+async def test_a_future_that_is_awaited_lives_until_it_completes():
+    promise, future = native.make_Promise()
+    results = []
+
+    async def wait(awaitable):
+        results.append(await awaitable)
+
+    task = weakref.ref(asyncio.create_task(wait(future)))
+    await asyncio.sleep(0)
+    del future
+    gc.collect()
+    assert task() is not None
+    promise.set_from_thread(3)
+    await task()
+    assert results == [3]
+
+
+async def test_a_future_whose_callbacks_were_removed_is_abandoned_when_dropped():
+    promise, future = native.make_Promise()
+    await asyncio.wait([future], timeout=0)
+    assert promise.reason == "open"
+    del future
+    gc.collect()
+    assert promise.reason == "abandoned"
+
+
+async def test_done_callbacks_run_in_order_in_their_context():
+    variable = contextvars.ContextVar("variable", default="unset")
+    order = []
+    promise, future = native.make_Promise()
+
+    def callback(name):
+        return lambda done: order.append((name, variable.get(), done is future))
+
+    context = contextvars.copy_context()
+    context.run(variable.set, "inner")
+    future.add_done_callback(callback("first"), context=context)
+    removed = callback("removed")
+    future.add_done_callback(removed)
+    variable.set("outer")
+    future.add_done_callback(callback("second"))
+    assert future.remove_done_callback(removed) == 1
+    assert future.remove_done_callback(removed) == 0
+    promise.set_from_thread(1)
+    await future
+    future.add_done_callback(callback("late"))
+    await asyncio.sleep(0)
+    assert order == [("first", "inner", True), ("second", "outer", True), ("late", "outer", True)]
+
+
+async def test_the_first_callback_can_be_removed_and_the_others_stay():
+    called = []
+    promise, future = native.make_Promise()
+    first = lambda done: called.append("first")  # noqa: E731
+    future.add_done_callback(first)
+    future.add_done_callback(lambda done: called.append("second"))
+    assert future.remove_done_callback(first) == 1
+    promise.set(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == ["second"]
+
+
+async def test_a_done_callback_added_before_a_task_runs_before_the_task():
+    order = []
+    promise, future = native.make_Promise()
+    future.add_done_callback(lambda done: order.append("callback"))
+
+    async def wait():
+        await future
+        order.append("task")
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    promise.set_from_thread(1)
+    await task
+    assert order == ["callback", "task"]
+
+
+async def test_a_done_callback_that_raises_is_reported_once_and_the_others_run():
+    contexts, called = [], []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+    promise, future = native.make_Promise()
+    future.add_done_callback(lambda done: 1 / 0)
+    future.add_done_callback(called.append)
+    promise.set(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == [future]
+    assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
+
+
+async def test_two_tasks_await_one_future():
+    promise, future = native.make_Promise()
+
+    async def wait():
+        return await future
+
+    tasks = [asyncio.create_task(wait()) for _ in range(2)]
+    await asyncio.sleep(0)
+    promise.set_from_thread(9)
+    assert await asyncio.gather(*tasks) == [9, 9]
+
+
+async def test_a_result_that_has_arrived_is_not_taken_away_by_a_cancel():
+    """The task has it before anything else can run: there is no gap between delivery and resumption."""
+    received = []
+    promise, future = native.make_Promise()
+
+    async def wait():
+        received.append(await future)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    future.add_done_callback(lambda done: task.cancel())
+    promise.set_from_thread(5)
+    await asyncio.wait([task])
+    assert received == [5]
+
+
+# Fails if callbacks after the first run in another order
+async def test_three_done_callbacks_run_in_the_order_in_which_they_were_added():
+    order = []
+    promise, future = native.make_Promise()
+    for number in range(4):
+        future.add_done_callback(lambda done, number=number: order.append(number))
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert order == [0, 1, 2, 3]
+
+
+async def test_every_instance_of_a_callback_is_removed_and_the_others_run_in_order():
+    called = []
+    promise, future = native.make_Promise()
+
+    class Equal:
+        """Equal to another of its kind, as bound methods are."""
+
+        def __call__(self, done):
+            called.append("removed")
+
+        def __eq__(self, other):
+            return isinstance(other, Equal)
+
+        __hash__ = None
+
+    for number in range(4):
+        future.add_done_callback(Equal())
+        future.add_done_callback(lambda done, number=number: called.append(number))
+    assert future.remove_done_callback(Equal()) == 4
+    assert future.remove_done_callback(Equal()) == 0
+    assert len(future._callbacks) == 4
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == [0, 1, 2, 3]
+
+
+async def test_a_callback_that_cannot_be_compared_is_kept_and_says_so():
+    called = []
+    promise, future = native.make_Promise()
+
+    class Sulky:
+        def __call__(self, done):
+            called.append(done)
+
+        def __eq__(self, other):
+            raise KeyError("not comparable")
+
+        __hash__ = None
+
+    future.add_done_callback(Sulky())
+    with pytest.raises(KeyError, match="not comparable"):
+        future.remove_done_callback(print)
+    promise.set_from_thread(1)
+    await future
+    await asyncio.sleep(0)
+    assert called == [future]
