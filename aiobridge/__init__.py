@@ -13,8 +13,8 @@ from aiobridge._figures import Stats, StreamStats
 
 try:
     from aiobridge import _core
-except ImportError as error:
-    error.add_note(
+except ImportError as _error:
+    _error.add_note(
         "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
         "`python -P` keeps the source folder from hiding the installed package."
     )
