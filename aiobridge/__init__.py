@@ -14,10 +14,11 @@ from aiobridge._figures import Stats, StreamStats
 try:
     from aiobridge import _core
 except ImportError as _error:
-    _error.add_note(
-        "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
-        "`python -P` keeps the source folder from hiding the installed package."
-    )
+    if _error.name:  # else the module was found, and refuses for a reason that it gives
+        _error.add_note(
+            "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
+            "`python -P` keeps the source folder from hiding the installed package."
+        )
     raise
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
