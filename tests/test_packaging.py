@@ -38,18 +38,6 @@ def test_every_header_is_installed():
     assert "aiobridge/pybind11.h" in headers(installed)
 
 
-def test_what_is_public():
-    assert dir(aiobridge) == sorted([*aiobridge.__all__, "__version__"])
-    assert sorted(aiobridge.__all__) == aiobridge.__all__
-    for name in aiobridge.__all__:
-        thing = getattr(aiobridge, name)
-        if isinstance(thing, type):
-            assert thing.__module__ == "aiobridge", name
-    assert aiobridge.Future[int].__origin__ is aiobridge.Future
-    assert aiobridge.Stream[int].__origin__ is aiobridge.Stream
-    assert issubclass(aiobridge.BrokenPromiseError, RuntimeError)
-
-
 def test_an_extension_built_for_a_newer_abi_is_refused_at_its_first_call():
     newer = importlib.import_module("native_newer")
     with pytest.raises(
