@@ -54,6 +54,10 @@ __all__ = [
 ]
 __version__: str = _core.__version__
 
+# Reprs and documentation tools show where users find them.
+for _public in (make_promise, make_stream):
+    _public.__module__ = "aiobridge"
+
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
