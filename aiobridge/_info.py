@@ -67,18 +67,15 @@ def collect() -> dict[str, Any]:
     }
 
 
-class Table(ctypes.Structure):
-    """The beginning of the table that extensions get, as aiobridge/c_api.h has it: it stays as it is."""
-
-    _fields_ = (("struct_size", ctypes.c_uint32), ("major", ctypes.c_uint32), ("minor", ctypes.c_uint32))
-
-
 def abi() -> str:
-    """As the compiled runtime says it, whatever the headers beside it say."""
+    """As the compiled runtime says it, whatever the headers beside it say.
+
+    The table that extensions get begins with its size and the two numbers, for ever: see aiobridge/c_api.h.
+    """
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    table = Table.from_address(get_pointer(_core.abi_v1, b"aiobridge._core.abi_v1"))
-    return f"{table.major}.{table.minor}"
+    _, major, minor = (ctypes.c_uint32 * 3).from_address(get_pointer(_core.abi_v1, b"aiobridge._core.abi_v1"))
+    return f"{major}.{minor}"
 
 
 def build() -> list[str]:
