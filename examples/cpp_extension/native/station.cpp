@@ -103,6 +103,6 @@ reading station::read(int sensor) const { return {number_, 10.0 * sensor + stati
 
 void station::check(int sensor) const {
     if (sensor < 0 || sensor >= sensors_)
-        throw std::out_of_range("the station has no sensor " + std::to_string(sensor) + "; they are numbered from 0 to " +
-                                std::to_string(sensors_ - 1));
+        throw std::out_of_range("the station has no sensor " + std::to_string(sensor) +
+                                "; they are numbered from 0 to " + std::to_string(sensors_ - 1));
 }
