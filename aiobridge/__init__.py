@@ -13,11 +13,12 @@ from aiobridge._figures import Stats, StreamStats
 
 try:
     from aiobridge import _core
-except ImportError as error:
-    error.add_note(
-        "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
-        "`python -P` keeps the source folder from hiding the installed package."
-    )
+except ImportError as _error:
+    if _error.name:  # else the module was found, and refuses for a reason that it gives
+        _error.add_note(
+            "Was aiobridge's extension module built? `pip install .` in a checkout builds it; and in a checkout, "
+            "`python -P` keeps the source folder from hiding the installed package."
+        )
     raise
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
@@ -52,6 +53,10 @@ __all__ = [
     "stats",
 ]
 __version__: str = _core.__version__
+
+# Reprs and documentation tools show where users find them.
+for _public in (make_promise, make_stream):
+    _public.__module__ = "aiobridge"
 
 
 def __dir__() -> list[str]:

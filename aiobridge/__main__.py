@@ -55,6 +55,13 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--pattern", metavar="TEXT", default="async def", help="what to look for (%(default)r)")
     demo.add_argument("--loop", choices=["asyncio", "uvloop"], default="asyncio", help="(%(default)s)")
     demo.add_argument("--check", action="store_true", help="compare, and measure, with asyncio.to_thread in Python")
+    info = commands.add_parser(
+        "info",
+        help="print versions, settings and folders, and what wakes the loops here",
+        description="Prints versions, settings and folders; and runs the loops that are installed, with a native "
+        "thread that has a result for each, to see what they are and what wakes them.",
+    )
+    info.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -63,8 +70,12 @@ def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         from aiobridge import _demo_cli  # its imports are nobody else's business
 
         return _demo_cli.run(options.path, options.pattern, options.loop, options.check)
-    lines = []
     try:
+        if options.command == "info":
+            from aiobridge import _info  # as above
+
+            return _info.run(options.json)
+        lines = []
         if options.includes:
             lines.append(_includes())
         if options.cmakedir:

@@ -1,6 +1,7 @@
 """Types of aiobridge._demo, the native side of `aiobridge demo`."""
 
 import os
+from typing import Never
 
 from aiobridge import Future, Stream
 
@@ -8,6 +9,7 @@ max_text: int
 """How many bytes of a line a match carries."""
 
 class Match:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...  # made by C++ only
     @property
     def file(self) -> str: ...
     @property
@@ -16,6 +18,7 @@ class Match:
     def text(self) -> str: ...
 
 class FileReport:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...  # made by C++ only
     @property
     def bytes(self) -> int: ...
     @property

@@ -53,7 +53,7 @@ class ScopeTimeout(BridgeError, TimeoutError):
 
     def __init__(self, message: str, left: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.left = tuple(left)
+        self.left: tuple[str, ...] = tuple(left)
 
 
 class ClosedError(BridgeError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+__all__ = ["get_cmake_dir", "get_include", "get_pkgconfig_dir"]
+
 
 def get_include() -> str:
     """The folder to search for ``<aiobridge/aiobridge.h>``."""
@@ -33,3 +35,8 @@ def _folder(*names: str) -> str:
             "install it with pip, which builds and installs the native part too"
         )
     return str(folder)
+
+
+# Reprs and tracebacks show where users find them.
+for _public in (get_cmake_dir, get_include, get_pkgconfig_dir):
+    _public.__module__ = "aiobridge"

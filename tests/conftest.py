@@ -31,7 +31,8 @@ def build(config: pytest.Config, project: Path) -> Path:
     headers = Path(aiobridge.get_include())
     state = hashlib.sha256(f"{sys.version} {sys.executable} {sanitize}".encode())
     for file in sorted([*project.rglob("*.*"), *headers.rglob("*.h")]):
-        state.update(file.read_bytes())
+        if file.is_file():
+            state.update(file.read_bytes())
     target = config.cache.mkdir(f"{project.name}-{state.hexdigest()[:16]}")
     if not (target / "built").exists():
         command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--upgrade"]

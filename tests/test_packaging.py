@@ -1,5 +1,9 @@
 """What the installed package offers to other projects, and what it refuses."""
 
+import configparser
+import email
+import faulthandler
+import hashlib
 import importlib
 import importlib.metadata
 import os
@@ -7,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import zipfile
 from pathlib import Path
 
 import native
@@ -36,18 +42,6 @@ def test_every_header_is_installed():
 
     assert headers(installed) == headers(source)
     assert "aiobridge/pybind11.h" in headers(installed)
-
-
-def test_what_is_public():
-    assert dir(aiobridge) == sorted([*aiobridge.__all__, "__version__"])
-    assert sorted(aiobridge.__all__) == aiobridge.__all__
-    for name in aiobridge.__all__:
-        thing = getattr(aiobridge, name)
-        if isinstance(thing, type):
-            assert thing.__module__ == "aiobridge", name
-    assert aiobridge.Future[int].__origin__ is aiobridge.Future
-    assert aiobridge.Stream[int].__origin__ is aiobridge.Stream
-    assert issubclass(aiobridge.BrokenPromiseError, RuntimeError)
 
 
 def test_an_extension_built_for_a_newer_abi_is_refused_at_its_first_call():
@@ -205,3 +199,112 @@ def test_an_older_language_is_refused_with_a_sentence(tmp_path):
 
 def test_the_native_test_module_is_this_runs():
     assert native.__file__.startswith(tuple(sys.path))
+
+
+# What lies about in a checkout that is worked in.
+LITTER = (
+    ".venv/lib/left.py",
+    ".pytest_cache/left",
+    ".mypy_cache/left.json",
+    "build/left.o",
+    "dist/left.whl",
+    "aiobridge/__pycache__/left.cpython-311.pyc",
+    "aiobridge/_core.cpython-311-x86_64-linux-gnu.so",
+    "aiobridge.egg-info/PKG-INFO",
+    "examples/cpp_extension/.venv/lib/left.py",
+    "examples/cpp_extension/.pytest_cache/left",
+    "examples/cpp_extension/build/left.o",
+    "tests/__pycache__/left.cpython-311.pyc",
+)
+
+
+@pytest.fixture(scope="session")
+def sources():
+    """The files of this repository, with those that were not added yet."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout, so what belongs to it cannot be told from what does not")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return sorted(name for name in names if name and (ROOT / name).is_file())
+
+
+@pytest.fixture(scope="session")
+def sdist(sources, tmp_path_factory):
+    checkout, target = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
+    for name in sources:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, checkout / name)
+    for name in LITTER:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("left")
+    build = "import sys; from scikit_build_core.build import build_sdist; build_sdist(sys.argv[1])"
+    command = [sys.executable, "-P", "-c", build, str(target)]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False, timeout=50)
+    assert done.returncode == 0, done.stderr
+    (file,) = target.iterdir()
+    return file
+
+
+@pytest.fixture(scope="session")
+def wheel(sdist, pytestconfig):
+    """Built from the sdist, once for each state of it. Without optimisation: only its contents are looked at."""
+    state = hashlib.sha256(f"{sys.version} {sys.executable}".encode() + sdist.read_bytes()).hexdigest()[:16]
+    target = pytestconfig.cache.mkdir(f"wheel-{state}")
+    if not list(target.glob("*.whl")):
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+        command += ["-C", "cmake.build-type=Debug", "-C", "cmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0"]
+        command += ["--wheel-dir", str(target), str(sdist)]
+        faulthandler.cancel_dump_traceback_later()  # which pytest has set for tests that hang
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
+        assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = target.glob("*.whl")
+    return file
+
+
+def test_the_sdist_has_what_is_needed_to_build_and_test_and_no_more(sdist, sources):
+    with tarfile.open(sdist) as archive:
+        names = {member.name for member in archive.getmembers() if not member.isdir()}
+    folder = sdist.name.removesuffix(".tar.gz")
+    assert folder == f"aiobridge-{aiobridge.__version__}"
+    assert names == {f"{folder}/{name}" for name in [*sources, "PKG-INFO"] if not name.startswith(".")}
+    for needed in ("CMakeLists.txt", "LICENSE", "ext/core/module.cpp", "examples/cpp_extension/CMakeLists.txt"):
+        assert f"{folder}/{needed}" in names
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_has_the_package_and_no_more(wheel, sources):
+    suffix, version = sysconfig.get_config_var("EXT_SUFFIX"), aiobridge.__version__
+    headers = [name for name in sources if name.startswith("ext/include/")]
+    cmake = ["aiobridgeConfig.cmake", "aiobridgeConfigVersion.cmake", "aiobridgeTargets.cmake"]
+    expected = {
+        *(name for name in sources if name.startswith("aiobridge/")),
+        *(name.replace("ext/", "aiobridge/", 1) for name in headers),
+        *(f"aiobridge/share/cmake/aiobridge/{name}" for name in cmake),
+        "aiobridge/share/pkgconfig/aiobridge.pc",
+        *(f"aiobridge/{module}{suffix}" for module in ("_core", "_demo")),
+        *(f"aiobridge-{version}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")),
+        f"aiobridge-{version}.dist-info/licenses/LICENSE",
+    }
+    assert {"aiobridge/py.typed", "aiobridge/_core.pyi", "aiobridge/include/aiobridge/pybind11.h"} <= expected
+    with zipfile.ZipFile(wheel) as archive:
+        assert sorted(name for name in archive.namelist() if not name.endswith("/")) == sorted(expected)
+
+
+@pytest.mark.timeout(600)
+def test_the_wheel_says_what_it_is(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        folder = f"aiobridge-{aiobridge.__version__}.dist-info"
+        metadata = email.message_from_bytes(archive.read(f"{folder}/METADATA"))
+        entry_points = configparser.ConfigParser()
+        entry_points.read_string(archive.read(f"{folder}/entry_points.txt").decode())
+    assert (metadata["Name"], metadata["Version"]) == ("aiobridge", aiobridge.__version__)
+    assert (metadata["License-Expression"], metadata["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
+    assert metadata.get_all("Provides-Extra") == ["demo", "test", "lint"]
+    assert [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line] == []
+    assert metadata.get_payload().startswith("# aiobridge\n")
+    assert {name: dict(group) for name, group in entry_points.items() if group} == {
+        "console_scripts": {"aiobridge": "aiobridge.__main__:main"},
+        "pkg_config": {"aiobridge": "aiobridge.share.pkgconfig"},
+    }
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert wheel.name.startswith(f"aiobridge-{aiobridge.__version__}-{python}-{python}")
