@@ -34,6 +34,7 @@ def run(as_json: bool) -> int:
 
 
 def collect() -> dict[str, Any]:
+    settings = _core.settings()
     new_loops: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop}
     uvloop_version = None
     if importlib.util.find_spec("uvloop"):
@@ -45,7 +46,7 @@ def collect() -> dict[str, Any]:
     # Asked for one by one, because a loop can have another one than it was asked for.
     works = [wakeup for wakeup in WAKEUPS if try_loop(asyncio.new_event_loop, wakeup).get("wakeup") == wakeup]
     return {
-        "aiobridge": {"version": aiobridge.__version__, "abi": abi()},
+        "aiobridge": {"version": aiobridge.__version__, "abi": settings["abi"]},
         "python": {
             "version": platform.python_version(),
             "implementation": platform.python_implementation(),
@@ -54,8 +55,8 @@ def collect() -> dict[str, Any]:
         },
         "uvloop": uvloop_version,
         "platform": platform.platform(),
-        "wakeup": {"works": works, "default": os.environ.get("AIOBRIDGE_WAKEUP") or "call_soon"},
-        "pool_threads": pool_threads(),
+        "wakeup": {"works": works, "default": settings["wakeup"]},
+        "pool_threads": settings["pool_threads"],
         "environment": {name: value for name, value in os.environ.items() if name.startswith("AIOBRIDGE_")},
         "loops": loops,
         "folders": {
@@ -67,30 +68,12 @@ def collect() -> dict[str, Any]:
     }
 
 
-def abi() -> str:
-    """As the compiled runtime says it, whatever the headers beside it say.
-
-    The table that extensions get begins with its size and the two numbers, for ever: see aiobridge/c_api.h.
-    """
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
-    _, major, minor = (ctypes.c_uint32 * 3).from_address(get_pointer(_core.abi_v1, b"aiobridge._core.abi_v1"))
-    return f"{major}.{minor}"
-
-
 def build() -> list[str]:
     """What can make an extension module of one Python fail in another of the same version."""
     kinds = {"free-threaded": "Py_GIL_DISABLED", "debug": "Py_DEBUG"}
     return [f"{8 * ctypes.sizeof(ctypes.c_void_p)} bit"] + [
         kind for kind, variable in kinds.items() if sysconfig.get_config_var(variable)
     ]
-
-
-def pool_threads() -> int:
-    """How many threads the pool may have: what was asked for, else std::thread::hardware_concurrency."""
-    if wanted := os.environ.get("AIOBRIDGE_POOL_THREADS"):
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def try_loop(new_loop: NewLoop, wakeup: Any = None) -> dict[str, Any]:
@@ -114,20 +97,11 @@ async def use_loop(wakeup: Any) -> dict[str, Any]:
     kind = type(asyncio.get_running_loop())
     return {
         "class": f"{kind.__module__}.{kind.__qualname__}",
-        "wakeup": wakeup_in_use(),
+        "wakeup": _core.settings()["loop_wakeup"],
         "wakes": after.wakes - before.wakes,
         "deliveries": after.deliveries - before.deliveries,
         "fd_fallbacks": after.fd_fallbacks - before.fd_fallbacks,
     }
-
-
-def wakeup_in_use() -> str:
-    """Of the running loop, which has had a result: any other setting comes too late now, and is refused."""
-    try:
-        aiobridge.configure(wakeup="call_soon")
-    except RuntimeError:
-        return "fd"
-    return "call_soon"
 
 
 def as_text(report: dict[str, Any]) -> str:

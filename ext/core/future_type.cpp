@@ -177,24 +177,28 @@ void dealloc(PyObject *self) noexcept {
 
 PyMethodDef methods[] = {
     {"result", as_method(result), METH_FASTCALL | METH_KEYWORDS,
-     "result(timeout=None)\n--\n\nThe result; raises the operation's exception, or CancelledError if it was "
+     "result($self, timeout=None)\n--\n\nThe result; raises the operation's exception, or CancelledError if it was "
      "cancelled.\n\n"
      "On the loop's own thread it does not wait: InvalidStateError while pending. On any other thread it waits, "
      "without\n"
      "the GIL and interruptible by Ctrl-C, for at most `timeout` seconds: then TimeoutError."},
-    {"exception", exception, METH_NOARGS, "exception()\n--\n\nThe exception, or None if there is a result."},
-    {"done", done, METH_NOARGS, "done()\n--\n\nTrue if there is a result or an exception, or if it was cancelled."},
-    {"cancelled", cancelled, METH_NOARGS, "cancelled()\n--\n\nTrue if it was cancelled."},
+    {"exception", exception, METH_NOARGS, "exception($self)\n--\n\nThe exception, or None if there is a result."},
+    {"done", done, METH_NOARGS,
+     "done($self)\n--\n\nTrue if there is a result or an exception, or if it was cancelled."},
+    {"cancelled", cancelled, METH_NOARGS, "cancelled($self)\n--\n\nTrue if it was cancelled."},
     {"cancel", as_method(cancel), METH_VARARGS | METH_KEYWORDS,
-     "cancel(msg=None)\n--\n\nCancels the operation: awaiting raises CancelledError at once, and the native side is "
+     "cancel($self, msg=None)\n--\n\nCancels the operation: awaiting raises CancelledError at once, and the native "
+     "side is "
      "told through its\n"
      "on_cancel hook or stop token. False if it was done already. Loop thread."},
-    {"get_loop", get_loop, METH_NOARGS, "get_loop()\n--\n\nThe loop that the future belongs to."},
+    {"get_loop", get_loop, METH_NOARGS, "get_loop($self)\n--\n\nThe loop that the future belongs to."},
     {"add_done_callback", as_method(add_done_callback), METH_FASTCALL | METH_KEYWORDS,
-     "add_done_callback(fn, /, *, context=None)\n--\n\nHas the loop call fn(future) when the future is done. Loop "
+     "add_done_callback($self, fn, /, *, context=None)\n--\n\nHas the loop call fn(future) when the future is done. "
+     "Loop "
      "thread."},
     {"remove_done_callback", remove_done_callback, METH_O,
-     "remove_done_callback(fn, /)\n--\n\nRemoves every instance of fn; returns how many there were. Loop thread."},
+     "remove_done_callback($self, fn, /)\n--\n\nRemoves every instance of fn; returns how many there were. Loop "
+     "thread."},
     {"_make_cancelled_error", make_cancelled_error, METH_NOARGS, nullptr},
     {"__reduce__", refuse_pickle, METH_NOARGS, nullptr},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, nullptr},

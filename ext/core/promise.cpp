@@ -94,19 +94,21 @@ PyObject *make_promise(PyObject *, PyObject *) noexcept {
 
 PyMethodDef methods[] = {
     {"set_result", as_method(set_result), METH_FASTCALL,
-     "set_result(result=None, /)\n--\n\nCompletes the Future with this result. Any thread. Returns the Fate: "
+     "set_result($self, result=None, /)\n--\n\nCompletes the Future with this result. Any thread. Returns the Fate: "
      "`accepted`; `closed` if nobody\nwaits any more; `already_set` if it was completed before, which is also "
      "reported to the loop's exception handler."},
     {"set_exception", set_exception, METH_O,
-     "set_exception(exception, /)\n--\n\nCompletes the Future with an exception, an instance or a class. Any thread. "
+     "set_exception($self, exception, /)\n--\n\nCompletes the Future with an exception, an instance or a class. Any "
+     "thread. "
      "Returns the Fate, as set_result."},
     {"cancelled", cancelled, METH_NOARGS,
-     "cancelled()\n--\n\nTrue once nobody wants the result: the Future was cancelled or dropped. Any thread."},
+     "cancelled($self)\n--\n\nTrue once nobody wants the result: the Future was cancelled or dropped. Any thread."},
     {"close_reason", close_reason, METH_NOARGS,
-     "close_reason()\n--\n\nWhy a result would be refused, a CloseReason; `open` while it would be accepted. Any "
+     "close_reason($self)\n--\n\nWhy a result would be refused, a CloseReason; `open` while it would be accepted. Any "
      "thread."},
     {"on_cancel", on_cancel, METH_O,
-     "on_cancel(function, /)\n--\n\nHas function(reason) called when the operation is cancelled: once, soon if that "
+     "on_cancel($self, function, /)\n--\n\nHas function(reason) called when the operation is cancelled: once, soon if "
+     "that "
      "has happened, never if it\ncompletes first. On aiobridge's hook thread, one hook after another; it may wait for "
      "the library's locks and\nthreads. Any thread. A function that holds this promise keeps it from breaking."},
     {"__reduce__", refuse_pickle, METH_NOARGS, nullptr},

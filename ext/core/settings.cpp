@@ -9,6 +9,8 @@
 #include "runtime.h"
 #include "scope.h"
 
+#include <aiobridge/c_api.h>
+
 #include <pybind11/stl.h>
 
 #include <cstdlib>
@@ -94,6 +96,19 @@ py::dict stats() {
     return result;
 }
 
+// For `aiobridge info`. The last is the running loop's, None if there is none or it has not used us.
+py::dict settings() {
+    Runtime &runtime = Runtime::current();
+    py::dict result;
+    result["abi"] = std::to_string(AIOBRIDGE_ABI_MAJOR) + "." + std::to_string(AIOBRIDGE_ABI_MINOR);
+    result["wakeup"] = name_of(runtime.wake_mode);
+    result["pool_threads"] = runtime.pool.size();
+    PyObject *loop = running_loop();
+    const Bridge *bridge = loop ? Bridge::find(loop) : nullptr;
+    result["loop_wakeup"] = bridge ? py::object(py::str(name_of(bridge->mode()))) : py::none();
+    return result;
+}
+
 // At import, where a wrong value is seen by whoever set it.
 void read_environment() {
     if (const char *text = std::getenv("AIOBRIDGE_WAKEUP"); text && *text)
@@ -111,6 +126,7 @@ void register_settings(py::module_ &module) {
     read_environment();
     module.def("configure", &configure, py::kw_only(), py::arg("wakeup") = py::none(),
                py::arg("pool_threads") = py::none());
+    module.def("settings", &settings);
     module.def("stats", &stats);
 }
 

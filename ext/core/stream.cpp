@@ -173,32 +173,37 @@ void dealloc(PyObject *self) noexcept {
 
 PyMethodDef methods[] = {
     {"aclose", aclose, METH_NOARGS,
-     "aclose()\n--\n\nCloses the stream, now, and returns a Future that is done when the native side's on_close hook "
+     "aclose($self)\n--\n\nCloses the stream, now, and returns a Future that is done when the native side's on_close "
+     "hook "
      "has\n"
      "returned. What is buffered is dropped. Any number of times. Loop thread."},
     {"get", get, METH_NOARGS,
-     "get()\n--\n\nReturns an awaitable of the next event. Raises EndOfStream after the last one. A cancelled get "
+     "get($self)\n--\n\nReturns an awaitable of the next event. Raises EndOfStream after the last one. A cancelled get "
      "loses "
      "none."},
     {"get_nowait", get_nowait, METH_NOARGS,
-     "get_nowait()\n--\n\nReturns the next event, if one waits. Raises asyncio.QueueEmpty if none does, and "
+     "get_nowait($self)\n--\n\nReturns the next event, if one waits. Raises asyncio.QueueEmpty if none does, and "
      "EndOfStream "
      "after the\nlast one. Loop thread."},
     {"batches", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_batches)),
      METH_VARARGS | METH_KEYWORDS,
-     "batches(max_items=512, max_delay=0.0)\n--\n\nReturns an async iterator over lists of 1 to `max_items` events. It "
+     "batches($self, max_items=512, max_delay=0.0)\n--\n\nReturns an async iterator over lists of 1 to `max_items` "
+     "events. It "
      "takes what waits; if that is less,\nit waits for more until `max_delay` seconds after it saw the first one. A "
      "cancelled `__anext__` loses none."},
     {"arrays", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(stream_arrays)), METH_VARARGS | METH_KEYWORDS,
-     "arrays(max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the events "
+     "arrays($self, max_items=65536, max_delay=0.0)\n--\n\nAs batches, but each is a numpy array, structured if the "
+     "events "
      "are "
      "structs, with no object made for an\nevent. Raises TypeError if numpy cannot hold the native type."},
     {"on_close", on_close, METH_O,
-     "on_close(function, /)\n--\n\nHas function(reason) called once the stream is closed, by either side: once, soon "
+     "on_close($self, function, /)\n--\n\nHas function(reason) called once the stream is closed, by either side: once, "
+     "soon "
      "if that has happened.\nOn aiobridge's hook thread, one hook after another; it may wait for the library's locks "
      "and threads.\n`aclose()` and leaving `async with` wait for it. Any thread."},
-    {"qsize", qsize, METH_NOARGS, "qsize()\n--\n\nThe number of events that wait."},
-    {"stats", stats, METH_NOARGS, "stats()\n--\n\nReturns the fates of the events so far, an aiobridge.StreamStats."},
+    {"qsize", qsize, METH_NOARGS, "qsize($self)\n--\n\nThe number of events that wait."},
+    {"stats", stats, METH_NOARGS,
+     "stats($self)\n--\n\nReturns the fates of the events so far, an aiobridge.StreamStats."},
     {"__aenter__", enter, METH_NOARGS, nullptr},
     {"__aexit__", leave_block, METH_VARARGS, nullptr},
     {"__reduce__", refuse_pickle, METH_NOARGS, nullptr},

@@ -194,24 +194,28 @@ PyObject *make_stream(PyObject *, PyObject *arguments, PyObject *keywords) noexc
 
 PyMethodDef methods[] = {
     {"push", push, METH_O,
-     "push(event, /)\n--\n\nGives one event to the stream. Any thread. Returns its Fate, which depends on the overflow "
+     "push($self, event, /)\n--\n\nGives one event to the stream. Any thread. Returns its Fate, which depends on the "
+     "overflow "
      "policy when\nas many wait as the stream holds. Only `block` waits for room, without the GIL; on the thread of "
      "the\nconsumer's loop it returns `would_deadlock`. Events of one thread arrive in the order of their pushes."},
     {"close", close, METH_NOARGS,
-     "close()\n--\n\nEnds the stream after what is buffered. Any thread. False if it was closed before."},
+     "close($self)\n--\n\nEnds the stream after what is buffered. Any thread. False if it was closed before."},
     {"fail", fail, METH_O,
-     "fail(exception, /)\n--\n\nAs close; after what is buffered, iterating raises the exception, once."},
+     "fail($self, exception, /)\n--\n\nAs close; after what is buffered, iterating raises the exception, once."},
     {"abort", as_method(abort), METH_FASTCALL,
-     "abort(exception=None, /)\n--\n\nAs fail, but what is buffered is not delivered any more. Without an exception "
+     "abort($self, exception=None, /)\n--\n\nAs fail, but what is buffered is not delivered any more. Without an "
+     "exception "
      "iterating raises BrokenStreamError."},
     {"ready", ready, METH_NOARGS,
-     "ready()\n--\n\nFalse from the push that reaches the high watermark until the consumer has come down to the low "
+     "ready($self)\n--\n\nFalse from the push that reaches the high watermark until the consumer has come down to the "
+     "low "
      "one. Any thread."},
     {"on_ready", on_ready, METH_O,
-     "on_ready(function, /)\n--\n\nHas function(reason) called once, as soon as the writer is ready (reason `open`) or "
+     "on_ready($self, function, /)\n--\n\nHas function(reason) called once, as soon as the writer is ready (reason "
+     "`open`) or "
      "the stream is closed.\nOn aiobridge's hook thread. Any thread."},
     {"close_reason", close_reason, METH_NOARGS,
-     "close_reason()\n--\n\nWhy an event would be refused, a CloseReason; `open` while it may be accepted. Any "
+     "close_reason($self)\n--\n\nWhy an event would be refused, a CloseReason; `open` while it may be accepted. Any "
      "thread."},
     {"__enter__", enter, METH_NOARGS, nullptr},
     {"__exit__", as_method(leave), METH_FASTCALL, nullptr},
