@@ -4,6 +4,7 @@ from aiobridge._exceptions import (
     BridgeError,
     BrokenPromiseError,
     BrokenStreamError,
+    CallbackError,
     ClosedError,
     EndOfStream,
     StreamOverflow,
@@ -18,15 +19,18 @@ except ImportError as error:
         "`python -P` keeps the source folder from hiding the installed package."
     )
     raise
+from aiobridge._awaitable import awaitable
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
 from aiobridge._settings import configure, stats
+from aiobridge._subscribe import subscribe
 from aiobridge._words import CloseReason, Fate
 
 __all__ = [
     "BridgeError",
     "BrokenPromiseError",
     "BrokenStreamError",
+    "CallbackError",
     "CloseReason",
     "ClosedError",
     "EndOfStream",
@@ -38,6 +42,7 @@ __all__ = [
     "StreamOverflow",
     "StreamStats",
     "Writer",
+    "awaitable",
     "configure",
     "get_cmake_dir",
     "get_include",
@@ -45,6 +50,7 @@ __all__ = [
     "make_promise",
     "make_stream",
     "stats",
+    "subscribe",
 ]
 __version__: str = _core.__version__
 
