@@ -6,14 +6,10 @@ import inspect
 import threading
 from pathlib import Path
 
+import native
 import pytest
 
 import aiobridge
-
-
-def thread_name():
-    """The name that the system shows for the calling thread."""
-    return Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_text().strip()
 
 
 async def until(condition):
@@ -45,7 +41,7 @@ class Sdk:
         return f"subscription to {topic}"
 
     def off(self, *arguments):
-        self.told.append((arguments, thread_name()))
+        self.told.append((arguments, native.thread_name()))
 
     async def send(self, *events, to=0):
         """Call a listener on a thread of the library's."""
