@@ -4,6 +4,7 @@ from aiobridge._exceptions import (
     BridgeError,
     BrokenPromiseError,
     BrokenStreamError,
+    CallbackError,
     ClosedError,
     EndOfStream,
     ScopeTimeout,
@@ -20,16 +21,19 @@ except ImportError as _error:
             "`python -P` keeps the source folder from hiding the installed package."
         )
     raise
+from aiobridge._awaitable import awaitable
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir
 from aiobridge._scope import Scope, scope
 from aiobridge._settings import configure, stats
+from aiobridge._subscribe import subscribe
 from aiobridge._words import CloseReason, Fate
 
 __all__ = [
     "BridgeError",
     "BrokenPromiseError",
     "BrokenStreamError",
+    "CallbackError",
     "CloseReason",
     "ClosedError",
     "EndOfStream",
@@ -43,6 +47,7 @@ __all__ = [
     "StreamOverflow",
     "StreamStats",
     "Writer",
+    "awaitable",
     "configure",
     "get_cmake_dir",
     "get_include",
@@ -51,6 +56,7 @@ __all__ = [
     "make_stream",
     "scope",
     "stats",
+    "subscribe",
 ]
 __version__: str = _core.__version__
 

@@ -8,7 +8,7 @@ from types import GenericAlias, TracebackType
 from typing import Any, Generic, Literal, NoReturn, Self, TypeVar, final
 
 from aiobridge._figures import StreamStats
-from aiobridge._words import CloseReason, Fate
+from aiobridge._words import CloseReason, Fate, Overflow
 
 _T_co = TypeVar("_T_co", covariant=True)
 _T_contra = TypeVar("_T_contra", contravariant=True)
@@ -122,12 +122,10 @@ class Scope:
 
 current_scope: contextvars.ContextVar[Scope | None]
 
-_Overflow = Literal["refuse", "drop_oldest", "drop_newest", "block", "conflate", "error", "unbounded"]
-
 def make_promise() -> tuple[Promise[Any], Future[Any]]: ...
 def make_stream(
     capacity: int = 1024,
-    overflow: _Overflow = "refuse",
+    overflow: Overflow = "refuse",
     *,
     timeout: float | None = None,
     high_watermark: int = 0,

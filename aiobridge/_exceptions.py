@@ -6,6 +6,7 @@
      └─ BridgeError             base of all below
          ├─ BrokenPromiseError  the native side dropped its promise without a result
          ├─ BrokenStreamError   the native side dropped or aborted its stream without an end
+         ├─ CallbackError       a function adapted by awaitable or subscribe called its error callback
          ├─ StreamOverflow      events came faster than they were taken, and the policy is `error`
          ├─ ScopeTimeout        what was made in a scope was not let go in time (also a TimeoutError)
          ├─ EndOfStream         get() after the last event (also an EOFError)
@@ -13,11 +14,13 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 __all__ = [
     "BridgeError",
     "BrokenPromiseError",
     "BrokenStreamError",
+    "CallbackError",
     "ClosedError",
     "EndOfStream",
     "ScopeTimeout",
@@ -35,6 +38,20 @@ class BrokenPromiseError(BridgeError):
 
 class BrokenStreamError(BridgeError):
     """The last writer went while an exception unwound its thread, or aborted. The message says where it was made."""
+
+
+class CallbackError(BridgeError):
+    """A function adapted by `awaitable` or `subscribe` reported an error that is no exception: a code, a message.
+
+    The message names the function and what it told. An exception among several things told is the ``__cause__``.
+    """
+
+    arguments: tuple[Any, ...]
+    """What the error callback was called with."""
+
+    def __init__(self, message: str, arguments: tuple[Any, ...] = ()) -> None:
+        super().__init__(message)
+        self.arguments = arguments
 
 
 class StreamOverflow(BridgeError):

@@ -1,8 +1,12 @@
 """The words that producers hear: what became of an item, and why nothing more is taken."""
 
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 __all__ = ["CloseReason", "Fate"]
+
+
+Overflow: TypeAlias = Literal["refuse", "drop_oldest", "drop_newest", "block", "conflate", "error", "unbounded"]
 
 
 class Fate(StrEnum):

@@ -372,11 +372,12 @@ def test_info_knows_the_abi_of_the_runtime(tmp_path: Path) -> None:
 def test_info_knows_the_size_of_the_pool(tmp_path: Path, threads: str) -> None:
     code = """
 import asyncio, aiobridge
-from aiobridge import _demo, _info
+from aiobridge import _core, _demo, _info
 
 async def main():
+    threads = _core.settings()["pool_threads"]
     await _demo.Search("x").file(_info.__file__)
-    aiobridge.configure(pool_threads=_info.pool_threads())  # raises if the pool has another size
+    aiobridge.configure(pool_threads=threads)  # raises if the pool has another size
 
 asyncio.run(main())
 """

@@ -25,7 +25,7 @@ def blocks(language):
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp", "python", "cpp"]
+    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp", "python", "python", "cpp"]
 
 
 def test_the_commands_are_one_line_each_and_name_what_exists():
@@ -144,13 +144,42 @@ def test_every_guarantee_names_tests_that_exist(line):
         assert (ROOT / file).exists()
 
 
+async def test_callback_apis_without_any_cpp(capsys):
+    vendor, unsubscribed = native.Vendor(), []
+
+    class sdk:
+        @staticmethod
+        def read_async(number, size, *, on_done, on_error):
+            if number:
+                vendor.compute(number + size, on_done)
+                return 0
+            return vendor.wait(on_done)
+
+        @staticmethod
+        def on_message(topic, listener):
+            for number in range(3):
+                listener(f"{topic} {number}")
+            return topic
+
+        abort = vendor.abort
+        off_message = unsubscribed.append
+
+    scope = {"aiobridge": aiobridge, "sdk": sdk}
+    exec("async def main(fd):\n" + textwrap.indent(blocks("python")[1], "    "), scope)
+    await scope["main"](1)
+    assert capsys.readouterr().out.splitlines() == ["4098", "topic 0", "topic 1", "topic 2"]
+    assert unsubscribed == ["topic"]
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(scope["main"](0), 0.01)
+
+
 async def test_the_ways_to_take_events(capsys):
     writer, stream = native.make_stream()
     for number in range(6):
         writer.push(number)
     writer.close()
     scope = {}
-    exec("async def main(ticks):\n" + textwrap.indent(blocks("python")[1], "    "), scope)
+    exec("async def main(ticks):\n" + textwrap.indent(blocks("python")[2], "    "), scope)
     await scope["main"](stream)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["[1, 2]", "12"]

@@ -16,8 +16,7 @@ int Pool::submit(aiobridge_job *job) {
     std::unique_lock lock(mutex_);
     if (closed_)
         return -1;
-    if (size_ == 0)
-        size_ = std::max(1u, std::thread::hardware_concurrency());
+    size_ = decide_size();
     // An idle thread that was woken still counts as idle until it runs, so compare with what is queued.
     if (queued_ >= idle_ && started_ < size_) {
         // Under the lock: nobody may count on a thread that then cannot be started.
@@ -50,7 +49,11 @@ bool Pool::resize(unsigned size) {
 
 unsigned Pool::size() {
     const std::lock_guard lock(mutex_);
-    return size_;
+    return decide_size();
+}
+
+unsigned Pool::decide_size() const noexcept {
+    return size_ ? size_ : std::max(1u, std::thread::hardware_concurrency());
 }
 
 unsigned Pool::started() {

@@ -16,6 +16,7 @@ public:
 
     /// The number of threads. False once a thread has been started. Any thread.
     bool resize(unsigned size);
+    /// What it will have at most, if the first call comes now.
     unsigned size();
     unsigned started();
     /// Without the lock, for a child process, in which another thread of the parent may have held it: 0 or the size.
@@ -26,6 +27,7 @@ public:
 
 private:
     void run(unsigned number);
+    unsigned decide_size() const noexcept;
 
     // Guards all below; held for a few instructions, never over anyone's code.
     std::mutex mutex_;
