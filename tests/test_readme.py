@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import textwrap
+import threading
 from pathlib import Path
 
 import native
@@ -25,7 +26,7 @@ def blocks(language):
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp", "python", "python", "cpp"]
+    assert [name for name, _ in BLOCKS] == ["sh", "sh", "cpp", "python", "cpp", *["python"] * 4, "cpp"]
 
 
 def test_the_commands_are_one_line_each_and_name_what_exists():
@@ -173,13 +174,50 @@ async def test_callback_apis_without_any_cpp(capsys):
         await asyncio.wait_for(scope["main"](0), 0.01)
 
 
+async def test_a_promise_by_hand(capsys):
+    class sdk:
+        @staticmethod
+        def start(on_result, on_error):
+            threading.Thread(target=on_result, args=("done",)).start()
+
+    scope = {"aiobridge": aiobridge, "sdk": sdk}
+    exec("async def main():\n" + textwrap.indent(blocks("python")[2], "    "), scope)
+    await scope["main"]()
+    assert capsys.readouterr().out == "done\n"
+
+
+async def test_nothing_outlives_its_block(capsys):
+    recorder, watched = native.Recorder(), []
+
+    async def watch(feed):
+        watched.extend([event async for event in feed])
+
+    async def resolve(host):
+        stream = native.joining_sdk(recorder)
+        watching.append(asyncio.create_task(watch(stream)))
+        while not stream.stats().delivered:
+            await asyncio.sleep(0)
+        return host
+
+    watching = []
+    _writer, feed = aiobridge.make_stream()
+    scope = {"aiobridge": aiobridge, "asyncio": asyncio, "watch": watch, "feed": feed, "resolve": resolve}
+    exec("async def main():\n" + textwrap.indent(blocks("python")[3], "    "), scope)
+    await scope["main"]()
+    assert capsys.readouterr().out == "example.org\n"
+    assert recorder.records[-1] == "scope_exit on aiobridge-hooks"
+    await asyncio.gather(*watching)
+    assert watched
+    await feed.aclose()
+
+
 async def test_the_ways_to_take_events(capsys):
     writer, stream = native.make_stream()
     for number in range(6):
         writer.push(number)
     writer.close()
     scope = {}
-    exec("async def main(ticks):\n" + textwrap.indent(blocks("python")[2], "    "), scope)
+    exec("async def main(ticks):\n" + textwrap.indent(blocks("python")[4], "    "), scope)
     await scope["main"](stream)
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["[1, 2]", "12"]

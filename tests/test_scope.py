@@ -141,6 +141,45 @@ async def test_a_callback_without_calls_is_not_waited_for():
     assert calls == []
 
 
+async def test_calls_that_wait_for_a_place_are_refused():
+    async def handler(number):
+        started.set()
+        await asyncio.sleep(60)
+
+    started = asyncio.Event()
+    async with aiobridge.scope():
+        caller = native.Caller(handler)
+        caller.limit(1)
+        recorder, waiting = native.Recorder(), native.Recorder()
+        caller.ask_and_record(1, recorder)
+        await started.wait()
+        caller.ask_and_record(2, waiting)
+        await until(lambda: waiting.records)
+        assert await native.add(1) == 2  # so its call is at hand
+    await until(lambda: len(waiting.records) > 2)
+    assert waiting.records[:3] == ["asked", "refused", "closed"]
+    assert waiting.records[3] == "scope_exit"
+
+
+async def test_what_is_undelivered_is_handed_over_before_the_end():
+    """Also where that is all there is left to do: the hook thread is busy elsewhere before."""
+    busy, release = threading.Event(), threading.Event()
+    _promise, future = aiobridge.make_promise()
+    _promise.on_cancel(lambda reason: (busy.set(), release.wait(20)))
+    future.cancel()
+    await until(busy.is_set)
+    async with aiobridge.scope(timeout=20):
+        writer, stream = native.make_tracked_stream()
+        for number in range(100):
+            writer.push(number)
+        del stream
+        gc.collect()
+        writer.drop()
+        assert native.Tracked.live == 100
+        threading.Timer(0.05, release.set).start()
+    assert native.Tracked.live == 0
+
+
 async def test_the_last_handle_of_a_callback_may_go_while_a_task_runs_a_call():
     started, ended = asyncio.Event(), []
 

@@ -199,6 +199,13 @@ async def test_an_event_that_refers_to_its_stream_is_no_leak():
     gc.collect()
     await until(lambda: not any(reference() for reference in gone))
     assert writer.close_reason() is CloseReason.ABANDONED
+    # A tuple cannot be cleared, so only the stream can break the circle.
+    writer, stream = aiobridge.make_stream()
+    gone = weakref.ref(stream)
+    writer.push((stream,))
+    del stream
+    gc.collect()
+    await until(lambda: gone() is None)
     # And one that is still wanted stays.
     writer, stream = aiobridge.make_stream()
     thing = Thing()
