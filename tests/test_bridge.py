@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import logging
 import os
 import threading
 import time
@@ -228,3 +229,22 @@ def test_no_garbage_collection_on_the_notifier():
     assert threads <= {threading.get_ident()}
     wait_for(gc.isenabled)  # the notifier may not have returned yet
     assert gc.isenabled()
+
+
+def test_the_debug_log_tells_which_loops_are_served(new_loop, caplog):
+    async def main():
+        assert await native.add(1) == 2
+
+    with caplog.at_level(logging.DEBUG, "aiobridge"):
+        loop = new_loop()
+        loop.run_until_complete(main())
+        address = f"{id(loop):#x}"
+        loop.close()
+        del loop
+        gc.collect()
+        aiobridge.stats()
+    told = [record.getMessage() for record in caplog.records if record.name == "aiobridge"]
+    ours = [message for message in told if address in message]
+    assert "is served, and woken" in ours[0]
+    assert "is closed" in ours[-1]
+    assert all(record.levelno == logging.DEBUG for record in caplog.records if record.name == "aiobridge")

@@ -268,8 +268,17 @@ def test_a_task_waits_for_another_threads_promise_and_is_cancelled(new_loop):
 async def test_reprs_tell_state_and_place():
     promise, future = aiobridge.make_promise()
     assert repr(promise).startswith("<aiobridge.Promise open, made at test_promise.py:")
+    assert repr(future).startswith("<aiobridge.Future pending, made at test_promise.py:")
+    assert repr(future).endswith(f" at {id(asyncio.get_running_loop()):#x}>")
     future.cancel()
     assert repr(promise).startswith("<aiobridge.Promise cancelled, made at test_promise.py:")
+
+
+def test_a_repr_without_a_loop():
+    _promise, future = aiobridge.make_promise()
+    assert repr(future).endswith(", no loop yet>")
+    _promise.set_result(1)
+    assert future.result() == 1
 
 
 async def test_handles_are_not_pickled_or_copied():

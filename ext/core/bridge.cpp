@@ -240,6 +240,15 @@ void Bridge::nudge_any() noexcept {
             return bridge->nudge();
 }
 
+Ref Bridge::loop_text(const Bridge *bridge) noexcept {
+    if (!bridge)
+        return Ref(PyUnicode_FromString("no loop yet"));
+    // Not its own repr, which is foreign code and long.
+    const Ref loop = bridge->loop();
+    return Ref(loop ? PyUnicode_FromFormat("loop %s at %p", Py_TYPE(loop.get())->tp_name, loop.get())
+                    : PyUnicode_FromString("its loop is closed"));
+}
+
 void Bridge::log(const char *what) noexcept {
     char text[128];
     std::snprintf(text, sizeof text, "the loop at %p %s", static_cast<void *>(loop_key_), what);

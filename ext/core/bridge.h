@@ -65,6 +65,8 @@ public:
 
     /// GIL: a new reference, null when the loop is gone.
     Ref loop() const noexcept { return target(loop_reference_); }
+    /// GIL. For reprs: new text, or null with an error. The bridge may be null.
+    static Ref loop_text(const Bridge *) noexcept;
     bool is_loop(PyObject *loop) const noexcept { return loop == loop_key_; }
     /// GIL. True on the thread that runs this loop.
     bool runs_here() const noexcept { return running_loop() == loop_key_; }

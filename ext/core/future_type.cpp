@@ -9,11 +9,10 @@
 #include "future_callbacks.h"
 #include "future_iterator.h"
 #include "operation.h"
+#include "site.h"
 #include "wait_result.h"
 
 #include <structmember.h>
-
-#include <cstring>
 
 namespace aiobridge::core {
 
@@ -97,18 +96,18 @@ PyObject *repr(PyObject *self) noexcept {
                                                                   : "finished";
     if (!future->operation)
         return asyncio_repr(self);
-    const auto &site = future->operation->site();
-    const char *file = site.file ? site.file : "?", *slash = std::strrchr(file, '/');
-    const char *name = slash ? slash + 1 : file;
+    const Ref made = short_text(future->operation->site()), loop = Bridge::loop_text(future->bridge);
+    if (!made || !loop)
+        return nullptr;
     PyObject *stack = future->source_traceback;
     if (!stack || !PyList_Check(stack) || PyList_GET_SIZE(stack) == 0)
-        return PyUnicode_FromFormat("<aiobridge.Future %s, made at %s:%u>", state, name, site.line);
+        return PyUnicode_FromFormat("<aiobridge.Future %s, made at %U, %U>", state, made.get(), loop.get());
     PyObject *frame = PyList_GET_ITEM(stack, PyList_GET_SIZE(stack) - 1);
     const Ref caller(PyObject_GetAttrString(frame, "filename")), line(PyObject_GetAttrString(frame, "lineno"));
     if (!caller || !line)
         return nullptr;
-    return PyUnicode_FromFormat("<aiobridge.Future %s, made at %s:%u, created at %S:%S>", state, name, site.line,
-                                caller.get(), line.get());
+    return PyUnicode_FromFormat("<aiobridge.Future %s, made at %U, %U, created at %S:%S>", state, made.get(),
+                                loop.get(), caller.get(), line.get());
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {

@@ -8,8 +8,6 @@
 #include "site.h"
 #include "words.h"
 
-#include <cstring>
-
 namespace aiobridge::core {
 namespace {
 
@@ -61,9 +59,10 @@ PyObject *on_cancel(PyObject *self, PyObject *function) noexcept {
 
 PyObject *repr(PyObject *self) noexcept {
     Operation &operation = operation_of(self);
-    const char *slash = std::strrchr(operation.site().file, '/');
-    return PyUnicode_FromFormat("<aiobridge.Promise %U, made at %s:%u>", reason_word(operation.reason()),
-                                slash ? slash + 1 : operation.site().file, operation.site().line);
+    const Ref made = short_text(operation.site());
+    return made
+               ? PyUnicode_FromFormat("<aiobridge.Promise %U, made at %U>", reason_word(operation.reason()), made.get())
+               : nullptr;
 }
 
 void dealloc(PyObject *self) noexcept {

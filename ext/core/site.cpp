@@ -1,8 +1,6 @@
 // ext/core/site.cpp: the place in Python code where something was made
 #include "site.h"
 
-#include "python.h"
-
 #include <cstring>
 #include <new>
 #include <string>
@@ -56,6 +54,11 @@ aiobridge_site calling_site() noexcept {
     const auto *fields = reinterpret_cast<PyCodeObject *>(code.get());
     return {keep(fields->co_filename), keep(fields->co_qualname),
             static_cast<std::uint32_t>(PyFrame_GetLineNumber(as_frame()))};
+}
+
+Ref short_text(const aiobridge_site &site) noexcept {
+    const char *file = site.file ? site.file : "?", *slash = std::strrchr(file, '/');
+    return Ref(PyUnicode_FromFormat("%s:%u", slash ? slash + 1 : file, site.line));
 }
 
 } // namespace aiobridge::core

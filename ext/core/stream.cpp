@@ -10,10 +10,9 @@
 #include "object.h"
 #include "operation.h"
 #include "python_hook.h"
+#include "site.h"
 
 #include <structmember.h>
-
-#include <cstring>
 
 namespace aiobridge::core {
 namespace {
@@ -111,11 +110,12 @@ PyObject *get_closed(PyObject *self, void *) noexcept {
 
 PyObject *repr(PyObject *self) noexcept {
     Channel &channel = *as_stream(self)->channel;
-    const auto &site = channel.site();
-    const char *file = site.file ? site.file : "?", *slash = std::strrchr(file, '/');
-    return PyUnicode_FromFormat("<aiobridge.Stream %s, %zu waiting, made at %s:%u>",
-                                channel.reason() == AIOBRIDGE_OPEN ? "open" : "closed", channel.size(),
-                                slash ? slash + 1 : file, site.line);
+    const Ref made = short_text(channel.site()), loop = Bridge::loop_text(as_stream(self)->bridge);
+    if (!made || !loop)
+        return nullptr;
+    return PyUnicode_FromFormat("<aiobridge.Stream %s, %zu waiting, made at %U, %U>",
+                                channel.reason() == AIOBRIDGE_OPEN ? "open" : "closed", channel.size(), made.get(),
+                                loop.get());
 }
 
 // -- life ------------------------------------------------------------------------------------------------------------

@@ -86,9 +86,10 @@ PyObject *leave(PyObject *self, PyObject *const *arguments, Py_ssize_t count) no
 
 PyObject *repr(PyObject *self) noexcept {
     Channel &channel = channel_of(self);
-    const char *slash = std::strrchr(channel.site().file, '/');
-    return PyUnicode_FromFormat("<aiobridge.Writer %U, %zu waiting, made at %s:%u>", reason_word(channel.reason()),
-                                channel.size(), slash ? slash + 1 : channel.site().file, channel.site().line);
+    const Ref made = short_text(channel.site());
+    return made ? PyUnicode_FromFormat("<aiobridge.Writer %U, %zu waiting, made at %U>", reason_word(channel.reason()),
+                                       channel.size(), made.get())
+                : nullptr;
 }
 
 void dealloc(PyObject *self) noexcept {
