@@ -60,7 +60,7 @@ class Sdk:
         self.callbacks.append(on_error)
 
     def abort(self, *arguments, **keywords):
-        self.told.append((arguments, keywords, native.thread_name()))
+        self.told.append((arguments, keywords, native.this_thread_name()))
 
     async def fire(self, *arguments, callback=0):
         """Call back on a thread of the library's."""

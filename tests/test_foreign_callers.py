@@ -216,7 +216,7 @@ async def test_pybind11_cancel_reaches_the_library_once():
     vendor, aborted = native.Vendor(), []
 
     def abort(handle):
-        aborted.append((handle, native.thread_name()))
+        aborted.append((handle, native.this_thread_name()))
         vendor.abort(handle)
 
     wait = aiobridge.awaitable(vendor.wait, cancel=abort)

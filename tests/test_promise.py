@@ -8,7 +8,6 @@ import gc
 import pickle
 import threading
 import weakref
-from pathlib import Path
 
 import native
 import pytest
@@ -31,10 +30,6 @@ def in_thread(function, *args):
     thread.start()
     thread.join()
     return result[0]
-
-
-def thread_name():
-    return Path(f"/proc/self/task/{threading.get_native_id()}/comm").read_text().strip()
 
 
 async def test_a_result_from_another_thread():
@@ -134,7 +129,7 @@ async def test_a_hook_runs_once_on_the_hook_thread_in_its_context(how, reason):
     promise, future = aiobridge.make_promise()
     calls = []
     who.set("the one who asked")
-    promise.on_cancel(lambda reason: calls.append((reason, who.get(), thread_name())))
+    promise.on_cancel(lambda reason: calls.append((reason, who.get(), native.this_thread_name())))
     who.set("somebody else")
     if how == "cancel":
         assert future.cancel()

@@ -41,7 +41,7 @@ class Sdk:
         return f"subscription to {topic}"
 
     def off(self, *arguments):
-        self.told.append((arguments, native.thread_name()))
+        self.told.append((arguments, native.this_thread_name()))
 
     async def send(self, *events, to=0):
         """Call a listener on a thread of the library's."""

@@ -20,7 +20,7 @@ PYBIND11_MODULE(native, m) {
         .def_readonly("number", &Tracked::number)
         .def_readonly("text", &Tracked::text)
         .def_property_readonly_static("live", [](const py::object &) { return Tracked::live.load(); });
-    m.def("thread_name", &thread_name);
+    m.def("this_thread_name", &thread_name);
     register_operations(m);
     register_streams(m);
     register_faults(m);
