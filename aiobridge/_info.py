@@ -18,6 +18,7 @@ import aiobridge
 from aiobridge import _core, _demo
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
+VARIABLES = ("AIOBRIDGE_WAKEUP", "AIOBRIDGE_POOL_THREADS")
 WAKEUPS = ("call_soon", "fd")
 PATIENCE = 10.0  # seconds for one result; a loop that is not woken would wait for ever
 
@@ -57,7 +58,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "wakeup": {"works": works, "default": settings["wakeup"]},
         "pool_threads": settings["pool_threads"],
-        "environment": {name: value for name, value in os.environ.items() if name.startswith("AIOBRIDGE_")},
+        "environment": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "loops": loops,
         "folders": {
             "package": os.path.dirname(aiobridge.__file__),
