@@ -400,6 +400,30 @@ async def test_left_in_another_context_than_it_was_entered_in():
     assert promise.close_reason() == "scope_exit"
 
 
+async def test_a_loop_in_another_thread_with_the_context():
+    """Its tasks are cancelled by itself."""
+    started, threads = threading.Event(), []
+
+    async def handler(number):
+        try:
+            started.set()
+            await asyncio.sleep(60)
+        finally:
+            threads.append(threading.get_ident())
+
+    async def other():
+        threads.append(threading.get_ident())
+        caller = native.Caller(handler)
+        caller.fire_in_thread(1)
+        await until(lambda: len(threads) > 1)
+
+    async with aiobridge.scope():
+        running = asyncio.create_task(asyncio.to_thread(asyncio.run, other(), debug=True))
+        await until(started.is_set)
+    await running
+    assert len(set(threads)) == 1
+
+
 async def test_operations_made_on_other_threads_with_the_context():
     async with aiobridge.scope():
         promise, future = await asyncio.to_thread(aiobridge.make_promise)

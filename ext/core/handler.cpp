@@ -56,6 +56,17 @@ PyType_Slot slots[] = {
 PyType_Spec spec = {"aiobridge._core.Handler", sizeof(Handler), 0,
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 
+// On its own loop, which another thread may run: a context, and with it a scope, can be copied to there.
+Ref cancel(PyObject *task, Bridge &bridge) noexcept {
+    if (bridge.runs_here())
+        return guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); });
+    const Ref loop = bridge.loop(), method(PyObject_GetAttr(task, names.cancel));
+    if (!loop || !method)
+        return loop ? Ref() : Ref::borrow(Py_None); // a loop that is gone has no tasks
+    PyObject *arguments[] = {loop.get(), method.get()};
+    return guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); });
+}
+
 } // namespace
 
 int register_handler() noexcept {
@@ -71,7 +82,7 @@ int cancel_running(Handler *handler) noexcept {
     // Foreign code from here on, which may end calls.
     for (Py_ssize_t i = 0; tasks && i < PyList_GET_SIZE(tasks.get()); ++i) {
         PyObject *task = PyList_GET_ITEM(tasks.get(), i);
-        if (guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); }))
+        if (cancel(task, handler->callback->bridge()))
             continue;
         Ref error = take_exception();
         if (must_pass(error.get())) {

@@ -102,21 +102,28 @@ struct Scope::Methods {
     // References to all objects that are in the scope, newest first, to be used without the roster's lock.
     class Objects {
     public:
-        // The entries themselves may go meanwhile, so what is needed of them is copied under the lock.
-        explicit Objects(Scope &scope) {
-            scope.entries_.for_each(
-                [this](Entry &entry) {
-                    entry.kind.retain(entry.object);
-                    all_.emplace_back(&entry.kind, entry.object);
-                },
-                [] {});
-        }
+        Objects() noexcept = default;
         ~Objects() {
             for (const auto &[kind, object] : all_)
                 kind->release(object);
         }
         Objects(const Objects &) = delete;
         Objects &operator=(const Objects &) = delete;
+        /// False with MemoryError. The entries themselves may go meanwhile, so what is needed of them is copied.
+        bool find(Scope &scope) noexcept {
+            try {
+                scope.entries_.for_each(
+                    [this](Entry &entry) {
+                        all_.emplace_back(&entry.kind, entry.object);
+                        entry.kind.retain(entry.object);
+                    },
+                    [] {});
+                return true;
+            } catch (const std::bad_alloc &) {
+                PyErr_NoMemory();
+                return false;
+            }
+        }
         auto begin() const noexcept { return all_.begin(); }
         auto end() const noexcept { return all_.end(); }
 
@@ -127,8 +134,11 @@ struct Scope::Methods {
     static PyObject *leave(PyObject *self, PyObject *) noexcept {
         Scope &scope = of(self);
         scope.left_ = true;
+        Objects objects;
+        if (!objects.find(scope))
+            return nullptr;
         Ref interrupt;
-        for (const auto &[kind, object] : Objects(scope))
+        for (const auto &[kind, object] : objects)
             if (kind->leave(object) != 0)
                 interrupt = take_exception();
         if (interrupt) {
@@ -162,9 +172,12 @@ struct Scope::Methods {
     }
 
     static PyObject *left_behind(PyObject *self, PyObject *) noexcept {
+        Objects objects;
         Ref descriptions(PyList_New(0));
-        for (const auto &[kind, object] : Objects(of(self))) {
-            const Ref text(descriptions ? kind->describe(object) : nullptr);
+        if (!descriptions || !objects.find(of(self)))
+            return nullptr;
+        for (const auto &[kind, object] : objects) {
+            const Ref text(kind->describe(object));
             if (!text || PyList_Append(descriptions.get(), text.get()) != 0)
                 return nullptr;
         }
