@@ -13,23 +13,10 @@ from typing import ClassVar
 import cffi
 import native
 import pytest
+from waiting import hooks_have_run, until
 from watchdog import events, observers
 
 import aiobridge
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-async def hooks_have_run():
-    """Wait for all hooks that are on their way: the hook thread runs one after another."""
-    _writer, stream = aiobridge.make_stream()
-    stream.on_close(lambda reason: None)
-    await stream.aclose()
-
 
 # ctypes: POSIX timers of the C library, which call back on threads that it makes for it.
 

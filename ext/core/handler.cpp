@@ -84,13 +84,8 @@ int cancel_running(Handler *handler) noexcept {
         PyObject *task = PyList_GET_ITEM(tasks.get(), i);
         if (cancel(task, handler->callback->bridge()))
             continue;
-        Ref error = take_exception();
-        if (must_pass(error.get())) {
-            interrupt = std::move(error);
-            continue;
-        }
-        set_exception(error.get());
-        PyErr_WriteUnraisable(task);
+        if (write_unraisable(task) != 0)
+            interrupt = take_exception();
     }
     if (!tasks)
         PyErr_WriteUnraisable(nullptr); // no memory

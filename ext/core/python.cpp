@@ -118,12 +118,16 @@ int call_exception_handler(PyObject *loop, const char *message, PyObject *except
         (!source_traceback || PyDict_SetItemString(context.get(), "source_traceback", source_traceback) == 0) &&
         guarded([&] { return Ref(PyObject_CallMethodOneArg(loop, names.call_exception_handler, context.get())); }))
         return 0;
+    return write_unraisable(future ? future : loop);
+}
+
+int write_unraisable(PyObject *where) noexcept {
     Ref error = take_exception();
     const bool passes = must_pass(error.get());
     set_exception(error.get());
     if (passes)
         return -1;
-    PyErr_WriteUnraisable(future ? future : loop);
+    PyErr_WriteUnraisable(where);
     return 0;
 }
 

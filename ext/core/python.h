@@ -131,6 +131,9 @@ PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,
                            PyObject *source_traceback = nullptr) noexcept;
 
+/// Tells the unraisable hook of the pending error. -1 with the error, if it is one that must pass.
+int write_unraisable(PyObject *where) noexcept;
+
 /// Text of C++, which may be anything, as str.
 Ref to_text(const char *text) noexcept;
 

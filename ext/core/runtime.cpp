@@ -40,13 +40,7 @@ public:
         const Ref text = to_text(message_.c_str());
         if (text && guarded([&] { return Ref(PyObject_CallMethod(names.logger, "debug", "sO", "%s", text.get())); }))
             return 0;
-        Ref error = take_exception();
-        const bool passes = must_pass(error.get());
-        set_exception(error.get());
-        if (passes)
-            return -1;
-        PyErr_WriteUnraisable(names.logger);
-        return 0;
+        return write_unraisable(names.logger);
     }
 
 private:

@@ -1,7 +1,7 @@
 // ext/core/scope.cpp: what was made inside `async with aiobridge.scope()`
 #include "scope.h"
 
-#include "future.h"
+#include "notice.h"
 #include "operation.h"
 
 #include <new>
@@ -19,13 +19,8 @@ struct ScopeObject {
 PyTypeObject *scope_type;
 PyObject *current_variable; // a ContextVar; never released
 
-PyObject *none(void *) { return Ref::borrow(Py_None).release(); }
-const aiobridge_converter none_converter{sizeof(aiobridge_converter), 0, none, nullptr, nullptr};
-
 void complete(Operation *waiter) noexcept {
-    static const aiobridge_type unit{sizeof(aiobridge_type), AIOBRIDGE_TYPE_TRIVIAL, 1, 1, nullptr, nullptr};
-    char done = 1;
-    waiter->complete(&unit, &done);
+    give_notice(*waiter);
     waiter->release_promise();
 }
 
@@ -151,21 +146,19 @@ struct Scope::Methods {
     // A Future that is done when nothing is left. One at a time.
     static PyObject *wait(PyObject *self, PyObject *) noexcept {
         Scope &scope = of(self);
-        const aiobridge_operation_options options{sizeof options, 0, 1, 1, {__FILE__, __func__, __LINE__}};
-        Operation *operation = Operation::create(options);
-        if (!operation)
-            return PyErr_NoMemory();
-        Ref future(operation_future(*operation, &none_converter, false));
-        operation->release_consumer();
+        Ref future;
+        Operation *notice = make_notice({__FILE__, __func__, __LINE__}, future);
+        if (!notice)
+            return nullptr;
         bool any = false;
         Operation *previous = nullptr;
         scope.entries_.for_each([&](Entry &) { any = true; },
                                 [&] {
                                     if (any)
-                                        previous = std::exchange(scope.waiter_, operation);
+                                        previous = std::exchange(scope.waiter_, notice);
                                 });
         if (!any)
-            complete(operation);
+            complete(notice);
         if (previous)
             previous->release_promise();
         return future.release();

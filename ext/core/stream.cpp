@@ -7,8 +7,8 @@
 #include "counts.h"
 #include "future.h"
 #include "next.h"
+#include "notice.h"
 #include "object.h"
-#include "operation.h"
 #include "python_hook.h"
 #include "site.h"
 
@@ -29,31 +29,21 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     stream->channel->leave(reason);
 }
 
-// After the hooks: completes the operation that aclose() returned.
-void hooks_are_done(void *operation, aiobridge_reason) {
-    static const aiobridge_type unit{sizeof(aiobridge_type), AIOBRIDGE_TYPE_TRIVIAL, 1, 1, nullptr, nullptr};
-    char done = 1;
-    static_cast<Operation *>(operation)->complete(&unit, &done);
-}
-void release_operation(void *operation) { static_cast<Operation *>(operation)->release_promise(); }
-
-PyObject *none(void *) { return Ref::borrow(Py_None).release(); }
-const aiobridge_converter none_converter{sizeof(aiobridge_converter), 0, none, nullptr, nullptr};
-
 // A Future that is done when every hook posted so far has returned: the hook thread runs them one after another.
 PyObject *after_hooks(Stream *stream) noexcept {
-    const aiobridge_operation_options options{sizeof options, 0, 1, 1, stream->channel->site()};
-    Operation *operation = Operation::create(options);
-    if (!operation)
-        return PyErr_NoMemory();
-    Ref future(operation_future(*operation, &none_converter, false));
-    operation->release_consumer();
-    Hook *hook = Hook::create({sizeof(aiobridge_hook), 0, hooks_are_done, release_operation, operation});
+    Ref future;
+    Operation *notice = make_notice(stream->channel->site(), future);
+    if (!notice)
+        return nullptr;
+    Hook *hook =
+        Hook::create({sizeof(aiobridge_hook), 0,
+                      [](void *operation, aiobridge_reason) { give_notice(*static_cast<Operation *>(operation)); },
+                      [](void *operation) { static_cast<Operation *>(operation)->release_promise(); }, notice});
     if (!hook) {
-        operation->release_promise();
+        notice->release_promise();
         return PyErr_NoMemory();
     }
-    HookSet::settle_late(operation->runtime(), hook, AIOBRIDGE_CONSUMER_CLOSED);
+    HookSet::settle_late(notice->runtime(), hook, AIOBRIDGE_CONSUMER_CLOSED);
     return future.release();
 }
 
