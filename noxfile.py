@@ -31,7 +31,9 @@ def lint(session: nox.Session) -> None:
     # What was installed, as its users' type checkers see it; so not in this folder, whose `aiobridge` comes first.
     allowlist = Path("tests/typing/stubtest.txt").resolve()
     with session.chdir(session.create_tmp()):
-        session.run("python", "-P", "-m", "mypy.stubtest", "--allowlist", str(allowlist), "aiobridge")
+        session.run(
+            "python", "-P", "-m", "mypy.stubtest", "--allowlist", str(allowlist), "aiobridge._core", "aiobridge._demo"
+        )
         session.run("pyright", "--verifytypes", "aiobridge", "--ignoreexternal")
     files = session.run("git", "ls-files", "*.h", "*.cpp", external=True, silent=True).split()
     session.run("clang-format", "--dry-run", "-Werror", *(name for name in files if "examples" not in name))

@@ -10,7 +10,10 @@ from aiobridge import Future, Stream
 class Message: ...
 
 
-def read(fd: int, size: int, on_done: Callable[[bytes], None]) -> int: ...  # type: ignore[empty-body]
+def read(fd: int, size: int, on_done: Callable[[bytes], None]) -> int:
+    return 0
+
+
 def sync(on_done: Callable[[], object]) -> None: ...
 def close(fd: int, on_done: Callable[[], object]) -> None: ...
 def lookup(name: str, on_done: Callable[[int, str], object]) -> None: ...
@@ -18,7 +21,10 @@ def stat(fd: int, path: str, on_done: Callable[[int, str, bytes], object]) -> No
 def fetch(url: str, on_done: Callable[[Exception | None, bytes], object]) -> None: ...
 def anything(*args: Any, **kwargs: Any) -> Any: ...
 def abort(fd: int) -> None: ...
-def on_message(topic: str, on_message: Callable[[Message], None]) -> int: ...  # type: ignore[empty-body]
+def on_message(topic: str, on_message: Callable[[Message], None]) -> int:
+    return 0
+
+
 def on_tick(on_tick: Callable[[], None]) -> None: ...
 def on_key(window: int, on_key: Callable[[str, int], None]) -> None: ...
 def off_message(handle: int) -> None: ...
@@ -35,8 +41,8 @@ async def check_awaitable(untyped: Callable[..., Any]) -> None:
     assert_type(aiobridge.awaitable(read, callback="on_done", errback="on_error")(3, size=1), Future[Any])
     assert_type(await aiobridge.awaitable(untyped)(1), Any)
     assert_type(await aiobridge.awaitable(anything, cancel=abort)(1, key=2), Any)
-    aiobridge.awaitable(read)("3", 4096)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
-    aiobridge.awaitable(read)(3)  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+    aiobridge.awaitable(read)("3", 4096)  # type: ignore[arg-type]
+    aiobridge.awaitable(read)(3)  # type: ignore[call-arg]
 
 
 @aiobridge.awaitable
@@ -56,7 +62,8 @@ def by_name(fd: int, *, on_done: Callable[[bytes], object], on_error: Callable[[
 
 
 @aiobridge.subscribe(unsubscribe=off_message, capacity=16, overflow="drop_oldest")
-def messages(topic: str, on_message: Callable[[Message], object]) -> int: ...  # type: ignore[empty-body]
+def messages(topic: str, on_message: Callable[[Message], object]) -> int:
+    return 0
 
 
 @aiobridge.subscribe(callback="on_message")
