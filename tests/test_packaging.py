@@ -148,6 +148,7 @@ def test_what_can_work_compiles(tmp_path):
         const auto [writer, stream] = aiobridge::make_stream<int>();
         writer.push(1);
         aiobridge::async([](aiobridge::stop_token, const std::string &text) { return text.size(); });
+        aiobridge::async([](const aiobridge::stop_token &, const std::string &text) { return text.size(); })("text");
     """
     done = compile_program(statement, tmp_path)
     assert done.returncode == 0, done.stderr

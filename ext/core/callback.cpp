@@ -42,7 +42,7 @@ Callback *Callback::create(PyObject *callable) noexcept {
     static const ScopedKind kind{
         [](void *self) noexcept { static_cast<Callback *>(self)->retain(); },
         [](void *self) noexcept { static_cast<Callback *>(self)->release(); },
-        [](void *self) noexcept { return static_cast<Callback *>(self)->leave_scope(); },
+        [](void *self, PyObject *) noexcept { return static_cast<Callback *>(self)->leave_scope(); },
         [](void *self) noexcept { return static_cast<Callback *>(self)->describe(); },
     };
     if (callback->ends_.enter(kind, callback) == 0)

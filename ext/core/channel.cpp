@@ -125,7 +125,7 @@ int Channel::enter_scope() noexcept {
     static const ScopedKind kind{
         [](void *channel) noexcept { static_cast<Channel *>(channel)->references_.fetch_add(1); },
         [](void *channel) noexcept { static_cast<Channel *>(channel)->release(); },
-        [](void *object) noexcept {
+        [](void *object, PyObject *) noexcept {
             auto *channel = static_cast<Channel *>(object);
             if (channel->stream)
                 return stream_leave(channel->stream, AIOBRIDGE_SCOPE_EXIT);

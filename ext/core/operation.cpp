@@ -187,12 +187,12 @@ int Operation::enter_scope() noexcept {
     static const ScopedKind kind{
         [](void *operation) noexcept { static_cast<Operation *>(operation)->retain(); },
         [](void *operation) noexcept { static_cast<Operation *>(operation)->release(); },
-        [](void *object) noexcept {
+        [](void *object, PyObject *why) noexcept {
             auto *operation = static_cast<Operation *>(object);
             if (!operation->future)
                 operation->cancel(AIOBRIDGE_SCOPE_EXIT, true);
             else
-                future_cancel(operation->future, nullptr, AIOBRIDGE_SCOPE_EXIT);
+                future_cancel(operation->future, why, AIOBRIDGE_SCOPE_EXIT);
             return PyErr_Occurred() ? -1 : 0;
         },
         [](void *operation) noexcept { return static_cast<Operation *>(operation)->describe(); },

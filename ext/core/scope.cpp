@@ -130,11 +130,12 @@ struct Scope::Methods {
         Scope &scope = of(self);
         scope.left_ = true;
         Objects objects;
-        if (!objects.find(scope))
+        const Ref why(PyUnicode_FromFormat("%R was left", self));
+        if (!why || !objects.find(scope))
             return nullptr;
         Ref interrupt;
         for (const auto &[kind, object] : objects)
-            if (kind->leave(object) != 0)
+            if (kind->leave(object, why.get()) != 0)
                 interrupt = take_exception();
         if (interrupt) {
             set_exception(interrupt.get());
@@ -196,7 +197,7 @@ struct Scope::Methods {
     }
 
     static PyObject *repr(PyObject *self) noexcept {
-        return PyUnicode_FromFormat("<aiobridge.scope %S>", reinterpret_cast<ScopeObject *>(self)->name);
+        return PyUnicode_FromFormat("<aiobridge.Scope %S>", reinterpret_cast<ScopeObject *>(self)->name);
     }
 
     static void dealloc(PyObject *self) noexcept {

@@ -19,8 +19,8 @@ struct ScopedKind {
     // Any thread.
     void (*retain)(void *object) noexcept;
     void (*release)(void *object) noexcept;
-    /// GIL. Cancels or closes it. -1 with an error that must pass, after it is done.
-    int (*leave)(void *object) noexcept;
+    /// GIL. Cancels or closes it; who waits is told why by a text. -1 with an error that must pass, after it is done.
+    int (*leave)(void *object, PyObject *why) noexcept;
     /// GIL. What it is, and what is not over yet: new text, or null with an error.
     PyObject *(*describe)(void *object) noexcept;
 };

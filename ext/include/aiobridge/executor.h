@@ -102,6 +102,10 @@ auto make_async(F function, std::source_location site, type_list<stop_token, Par
     return async_function<F, R, true, Params...>(std::move(function), site);
 }
 template <class F, class R, class... Params>
+auto make_async(F function, std::source_location site, type_list<const stop_token &, Params...>, R (*)()) {
+    return async_function<F, R, true, Params...>(std::move(function), site);
+}
+template <class F, class R, class... Params>
 auto make_async(F function, std::source_location site, type_list<Params...>, R (*)()) {
     return async_function<F, R, false, Params...>(std::move(function), site);
 }
@@ -121,8 +125,9 @@ template <class F> auto async(F function, std::source_location site = std::sourc
         return [&]<class... Params>(detail::type_list<Params...>) {
             using Object = typename detail::signature_of<F>::object;
             using R = typename detail::signature_of<F>::result;
-            if constexpr ((std::is_same_v<Params, stop_token> || ...)) {
-                static_assert((!std::is_same_v<Params, stop_token> && ...),
+            constexpr bool takes_token = (std::is_same_v<std::remove_cvref_t<Params>, stop_token> || ...);
+            if constexpr (takes_token) {
+                static_assert(!takes_token,
                               "aiobridge::async: a member function cannot take a stop_token; wrap it in a lambda "
                               "[](aiobridge::stop_token, std::shared_ptr<T>, …)");
             }
