@@ -26,8 +26,6 @@ void complete(Operation *waiter) noexcept {
 
 } // namespace
 
-// -- entries ---------------------------------------------------------------------------------------------------------
-
 Scope::Entry::Entry(Scope &scope_, const ScopedKind &kind_, void *object_) noexcept
     : scope(scope_), kind(kind_), object(object_) {
     scope.retain();
@@ -73,8 +71,6 @@ void OpenEnds::finish() noexcept {
     if (Scope::Entry *entry = entry_.exchange(nullptr))
         entry->done();
 }
-
-// -- the scope -------------------------------------------------------------------------------------------------------
 
 void Scope::release() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1)

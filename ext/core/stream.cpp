@@ -47,8 +47,6 @@ PyObject *after_hooks(Stream *stream) noexcept {
     return future.release();
 }
 
-// -- methods ---------------------------------------------------------------------------------------------------------
-
 PyObject *aclose(PyObject *self, PyObject *) noexcept {
     Stream *stream = as_stream(self);
     if (stream_leave(stream, AIOBRIDGE_CONSUMER_CLOSED) != 0)
@@ -107,8 +105,6 @@ PyObject *repr(PyObject *self) noexcept {
                                 channel.reason() == AIOBRIDGE_OPEN ? "open" : "closed", channel.size(), made.get(),
                                 loop.get());
 }
-
-// -- life ------------------------------------------------------------------------------------------------------------
 
 int clear(PyObject *self) noexcept {
     Py_CLEAR(as_stream(self)->wait);

@@ -100,8 +100,6 @@ void dealloc(PyObject *self) noexcept {
     Py_DECREF(type);
 }
 
-// -- make_stream -----------------------------------------------------------------------------------------------------
-
 // `conflate` of Python objects: the event that waits is replaced by the younger one. (A function of the user's cannot
 // be called here, under the stream's lock.)
 void replace(void (*)(), void *into, void *from) {
