@@ -211,7 +211,7 @@ def _adapt(api: CallbackApi, error_first: bool) -> Callable[..., Future[Any]]:
         promise, future = make_promise()
         done = make_callback(api, promise)
         try:
-            handle = api.call(args, kwargs, done, api.make_errback(promise.set_exception))
+            handle = api.call(args, kwargs, done, promise.set_exception)
             if api.undo is not None:
                 promise.on_cancel(api.undo_hook(handle, args, kwargs, done))
         except BaseException:

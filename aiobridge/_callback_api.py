@@ -50,9 +50,13 @@ class CallbackApi:
         self._check_names()
 
     def call(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], done: Callable[..., None], failed: Callable[..., None]
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        done: Callable[..., None],
+        reject: Callable[[BaseException], object],
     ) -> object:
-        named = {} if self.errback is None else {self.errback: failed}
+        named = {} if self.errback is None else {self.errback: self._make_errback(self.errback, reject)}
         if self.callback is not None:
             named[self.callback] = done
         elif self.last is not None and len(args) < self.last[0]:
@@ -99,9 +103,7 @@ class CallbackApi:
         error.__cause__ = cause
         return error
 
-    def make_errback(self, reject: Callable[[BaseException], object]) -> Callable[..., None]:
-        word = self.errback or "its errback"
-
+    def _make_errback(self, word: str, reject: Callable[[BaseException], object]) -> Callable[..., None]:
         def failed(*arguments: Any, **keywords: Any) -> None:
             reject(self.error(word, all_told(arguments, keywords)))
 

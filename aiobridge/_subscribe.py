@@ -226,7 +226,7 @@ def _start(api: CallbackApi, options: _Options, args: tuple[Any, ...], kwargs: d
     writer, stream = options.make()
     done = _make_callback(writer)
     try:
-        handle = api.call(args, kwargs, done, api.make_errback(writer.fail))
+        handle = api.call(args, kwargs, done, writer.fail)
         if api.undo is not None:
             stream.on_close(api.undo_hook(handle, args, kwargs, done))
     except BaseException:

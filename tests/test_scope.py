@@ -379,7 +379,8 @@ async def test_what_was_dropped_inside_is_waited_for_too():
 async def test_many_operations_leave_nothing_behind():
     async with aiobridge.scope():
         for _ in range(20):
-            await asyncio.gather(*(native.add(number) for number in range(100)))
+            results = await asyncio.gather(*(native.add(number) for number in range(100)))
+            assert results == list(range(1, 101))
     await until(lambda: aiobridge.stats().scopes == 0)
 
 
@@ -439,12 +440,13 @@ async def test_operations_made_on_other_threads_with_the_context():
 
 async def test_ends_that_race_with_the_end_of_the_block():
     """Whoever closes the last open end, before, while or after the scope looks: it is told."""
+    fates = []
     for round_ in range(200):
         barrier = threading.Barrier(2)
 
         def complete(promise, barrier=barrier):
             barrier.wait()
-            promise.set_result(1)
+            fates.append(promise.set_result(1))
 
         async with aiobridge.scope(timeout=20):
             promise, _future = aiobridge.make_promise()
@@ -455,3 +457,4 @@ async def test_ends_that_race_with_the_end_of_the_block():
             if round_ % 2:
                 await asyncio.sleep(0)
         thread.join()
+        assert fates.pop() == ("closed" if _future.cancelled() else "accepted")

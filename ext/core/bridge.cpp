@@ -297,8 +297,10 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
             static_cast<Item *>(node)->discard();
 
     const auto found = bridges->find(loop_key_);
-    if (found != bridges->end() && found->second == this)
+    if (found != bridges->end() && found->second == this) {
         bridges->erase(found);
+        log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
+    }
 
     // Strong references first: what a member drops may end others.
     std::vector<std::pair<Ref, decltype(Member::loop_closed)>> members;
@@ -307,7 +309,6 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
         members.emplace_back(Ref::borrow(member.object), member.loop_closed);
         unlink(member);
     }
-    log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
     retain(); // the members and the drain hold us, and go
     for (auto &[object, loop_closed] : members) {
         loop_closed(object.get(), reason, drop_now);

@@ -54,9 +54,10 @@ Callback *Callback::create(PyObject *callable) noexcept {
 PyObject *Callback::describe() noexcept {
     if (!handler || !handler->running)
         return PyUnicode_FromString("a callback"); // it has ended since
+    // Their reprs are foreign code, which may end both.
+    const Ref function = Ref::borrow(handler->function), task = Ref::borrow(handler->running->task());
     return guarded([&] {
-        return PyUnicode_FromFormat("the callback %R, of which a call is still run by %R", handler->function,
-                                    handler->running->task());
+        return PyUnicode_FromFormat("the callback %R, of which a call is still run by %R", function.get(), task.get());
     });
 }
 
