@@ -319,7 +319,8 @@ loop.run_forever()
 
 def test_in_a_child_process_everything_inherited_is_closed(run_python):
     script = """
-import asyncio, os, aiobridge
+import asyncio, os, warnings, aiobridge
+warnings.simplefilter("ignore", DeprecationWarning)  # of forks in programs with threads
 async def main():
     promise, future = aiobridge.make_promise()
     promise.on_cancel(print)

@@ -233,7 +233,7 @@ async def test_an_on_cancel_hook_that_does_not_return_is_named():
     release = threading.Event()
     try:
         with pytest.raises(aiobridge.ScopeTimeout, match="whose on_cancel hook has not returned"):
-            async with aiobridge.scope(timeout=0.01):
+            async with aiobridge.scope(timeout=0.5):  # enough for the hook to begin
                 promise, _future = aiobridge.make_promise()
                 promise.on_cancel(lambda reason: (promise.set_result(), release.wait(20)))
     finally:

@@ -40,7 +40,7 @@ PyObject *make(PyObject *stream, Request request, const char *method, Py_ssize_t
     PyObject *object = batches_type->tp_alloc(batches_type, 0);
     if (!object)
         return nullptr;
-    as_batches(object)->stream = reinterpret_cast<Stream *>(Ref::borrow(stream).release());
+    as_batches(object)->stream = as_stream(Ref::borrow(stream).release());
     as_batches(object)->request = request;
     return object;
 }
@@ -49,8 +49,7 @@ PyObject *anext(PyObject *self) noexcept { return make_next(as_batches(self)->st
 
 PyObject *repr(PyObject *self) noexcept {
     const bool arrays = as_batches(self)->request.kind == Request::Kind::array;
-    return PyUnicode_FromFormat("<%s of %R>", arrays ? "arrays" : "batches",
-                                reinterpret_cast<PyObject *>(as_batches(self)->stream));
+    return PyUnicode_FromFormat("<%s of %R>", arrays ? "arrays" : "batches", as_object(as_batches(self)->stream));
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
@@ -109,7 +108,7 @@ PyObject *stream_arrays(PyObject *self, PyObject *args, PyObject *keywords) noex
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|nd:arrays", parameters, &limit, &delay))
         return nullptr;
     // An empty array now: where the type has no dtype, that is said here and not at the first event.
-    const auto make_array = reinterpret_cast<Stream *>(self)->converter->array;
+    const auto make_array = as_stream(self)->converter->array;
     if (!make_array)
         return raise(PyExc_TypeError,
                      "aiobridge.Stream.arrays: numpy cannot hold the events of %R, because their native type is not "

@@ -12,9 +12,14 @@
 namespace aiobridge::core {
 namespace {
 
-// GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Never
-// destroyed; a child process starts with a new one.
-std::unordered_map<PyObject *, Bridge *> *bridges = new std::unordered_map<PyObject *, Bridge *>;
+// GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Each
+// is kept by its drain, which goes after it was taken out of here. Never destroyed; a child process starts with a new
+// one.
+struct Bridges {
+    PythonLock lock;
+    std::unordered_map<PyObject *, Bridge *> by_loop;
+};
+Bridges *bridges = new Bridges;
 
 // A reference that must not be dropped where we are.
 class DropLater final : public Deferred {
@@ -74,8 +79,8 @@ void drop_later(Runtime &runtime, Ref object) noexcept {
     runtime.defer(work);
 }
 
-Bridge::Bridge(PyObject *loop, PyObject *loop_reference)
-    : runtime(Runtime::current()), loop_key_(loop), loop_reference_(loop_reference) {
+Bridge::Bridge(PyObject *loop, Ref loop_reference)
+    : runtime(Runtime::current()), loop_key_(loop), loop_reference_(std::move(loop_reference)) {
     members_.previous = members_.next = &members_;
 }
 
@@ -88,66 +93,68 @@ void Bridge::release() noexcept {
     delete this;
 }
 
-Bridge *Bridge::find(PyObject *loop) noexcept {
-    const auto found = bridges->find(loop);
-    if (found == bridges->end())
-        return nullptr;
-    Bridge *bridge = found->second;
+BridgeRef Bridge::find(PyObject *loop) noexcept {
+    BridgeRef bridge;
+    {
+        const std::lock_guard lock(bridges->lock);
+        const auto found = bridges->by_loop.find(loop);
+        if (found == bridges->by_loop.end())
+            return bridge;
+        bridge = BridgeRef(found->second->retained());
+    }
     if (bridge->loop().get() == loop && !bridge->is_closed())
         return bridge;
     // The address is a new loop's. The old one went unnoticed, because it had no readers.
     bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
-    return nullptr;
+    return BridgeRef();
 }
 
-Bridge *Bridge::of_running_loop() {
+BridgeRef Bridge::of_running_loop() {
     PyObject *loop = running_loop();
-    return loop ? of(loop) : nullptr;
+    return loop ? of(loop) : BridgeRef();
 }
 
-Bridge *Bridge::of(PyObject *loop) {
-    if (Bridge *bridge = find(loop))
+BridgeRef Bridge::of(PyObject *loop) {
+    if (BridgeRef bridge = find(loop))
         return bridge;
     Runtime &runtime = Runtime::current();
     if (runtime.run_deferred(loop) != 0)
-        return nullptr;
+        return BridgeRef();
     return make(loop, runtime.wake_mode);
 }
 
-Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
+BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
     Runtime &runtime = Runtime::current();
     if (runtime.closed()) {
         raise(names.closed_error, "aiobridge: %R cannot use native results any more, because the interpreter exits",
               loop);
-        return nullptr;
+        return BridgeRef();
     }
     Ref reference(PyWeakref_NewRef(loop, nullptr));
     if (!reference)
-        return nullptr;
-    Bridge *bridge = nullptr;
+        return BridgeRef();
     try {
-        bridge = new Bridge(loop, reference.get());
-        reference.release();
+        BridgeRef bridge(new Bridge(loop, std::move(reference)));
         bridge->drain_ = Ref(make_drain(*bridge));
         const Ref reader(make_reader(*bridge));
-        const bool served = bridge->drain_ && reader && bridge->ask_debug_at_first(loop) == 0 &&
-                            bridge->watch(loop, reader.get(), mode) == 0;
-        if (served) {
-            bridges->emplace(loop, bridge);
+        if (bridge->drain_ && reader && bridge->ask_debug_at_first(loop) == 0 &&
+            bridge->watch(loop, reader.get(), mode) == 0) {
+            {
+                const std::lock_guard lock(bridges->lock);
+                bridges->by_loop.emplace(loop, bridge.get());
+            }
             bridge->log(bridge->mode_ == WakeMode::fd ? "is served, and woken by its descriptor"
                                                       : "is served, and woken with call_soon_threadsafe");
-        } else {
-            const ErrorAside error;
-            bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+            return bridge; // the drain holds it from now on too, until it is closed
         }
-        bridge->release(); // the drain holds it from now on, until it is closed
-        return served ? bridge : nullptr;
+        const ErrorAside error;
+        bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
     } catch (const std::system_error &error) {
         PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
     }
-    return nullptr;
+    return BridgeRef();
 }
 
 int Bridge::ask_debug(PyObject *loop) {
@@ -235,12 +242,43 @@ void Bridge::nudge() noexcept {
 }
 
 void Bridge::nudge_any() noexcept {
-    for (const auto &[loop, bridge] : *bridges)
+    const std::lock_guard lock(bridges->lock);
+    for (const auto &[loop, bridge] : bridges->by_loop)
         if (!bridge->is_closed())
             return bridge->nudge();
 }
 
-Ref Bridge::loop_text(const Bridge *bridge) noexcept {
+Ref Bridge::loop() noexcept {
+    Ref reference;
+    {
+        const std::lock_guard lock(lock_);
+        reference = Ref::borrow(loop_reference_.get());
+    }
+    return target(reference.get());
+}
+
+Ref Bridge::drain() noexcept {
+    const std::lock_guard lock(lock_);
+    return Ref::borrow(drain_.get());
+}
+
+Node *Bridge::next_item() noexcept {
+    const std::lock_guard lock(lock_);
+    return batch_.pop();
+}
+
+bool Bridge::has_items() noexcept {
+    const std::lock_guard lock(lock_);
+    return !batch_.empty();
+}
+
+void Bridge::take_items() noexcept {
+    const std::lock_guard lock(lock_);
+    if (batch_.empty())
+        batch_ = inbox.take();
+}
+
+Ref Bridge::loop_text(Bridge *bridge) noexcept {
     if (!bridge)
         return Ref(PyUnicode_FromString("no loop yet"));
     // Not its own repr, which is foreign code and long.
@@ -291,58 +329,85 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
 }
 
 void Bridge::close(aiobridge_reason reason, bool drop_now) {
-    Batch waiting = inbox.close();
-    for (Batch *each : {&batch, &waiting})
-        while (Node *node = each->pop())
-            static_cast<Item *>(node)->discard();
-
-    const auto found = bridges->find(loop_key_);
-    if (found != bridges->end() && found->second == this) {
-        bridges->erase(found);
-        log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
+    const BridgeRef alive(retained()); // the members and the drain hold us, and go
+    Batch posted = inbox.close(), taken;
+    bool first = false;
+    {
+        const std::lock_guard lock(bridges->lock);
+        const auto found = bridges->by_loop.find(loop_key_);
+        if (found != bridges->by_loop.end() && found->second == this) {
+            bridges->by_loop.erase(found);
+            first = true;
+        }
     }
-
+    if (first)
+        log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
     // Strong references first: what a member drops may end others.
     std::vector<std::pair<Ref, decltype(Member::loop_closed)>> members;
-    while (members_.next != &members_) {
-        Member &member = *members_.next;
-        members.emplace_back(Ref::borrow(member.object), member.loop_closed);
-        unlink(member);
+    Ref drain, loop_reference;
+    {
+        const std::lock_guard lock(lock_);
+        taken = std::exchange(batch_, Batch());
+        while (members_.next && members_.next != &members_) {
+            Member &member = *members_.next;
+            unlink_locked(member);
+            if (try_retain(member.object)) // else it ends at this very moment, on another thread
+                members.emplace_back(Ref(member.object), member.loop_closed);
+        }
+        members_.previous = members_.next = nullptr;
+        drain = std::move(drain_);
     }
-    retain(); // the members and the drain hold us, and go
+    for (Batch *each : {&taken, &posted})
+        while (Node *node = each->pop())
+            static_cast<Item *>(node)->discard();
     for (auto &[object, loop_closed] : members) {
         loop_closed(object.get(), reason, drop_now);
         if (!drop_now)
             drop_later(runtime, std::move(object));
     }
-    members.clear();
-    // Ours, with nothing foreign in their ends.
-    drain_ = Ref();
-    Py_CLEAR(loop_reference_);
-    release();
+    // Last, because who waited for a member is called through the loop, if that is still open.
+    const std::lock_guard lock(lock_);
+    loop_reference = std::move(loop_reference_);
 }
 
 void Bridge::close_all(aiobridge_reason reason) {
-    while (!bridges->empty())
-        bridges->begin()->second->close(reason, true);
+    for (;;) {
+        BridgeRef bridge;
+        {
+            const std::lock_guard lock(bridges->lock);
+            if (bridges->by_loop.empty())
+                return;
+            bridge = BridgeRef(bridges->by_loop.begin()->second->retained());
+        }
+        bridge->close(reason, true);
+    }
 }
 
 void Bridge::forget_all() noexcept {
-    for (const auto &[loop, bridge] : *bridges)
+    for (const auto &[loop, bridge] : bridges->by_loop)
         bridge->signal.forget();
-    bridges = new std::unordered_map<PyObject *, Bridge *>; // the old one is the parent's
+    bridges = new Bridges; // the old one is the parent's
 }
 
-void Bridge::link(Member &member) noexcept {
+bool Bridge::link(Member &member) noexcept {
+    const std::lock_guard lock(lock_);
+    if (!members_.next)
+        return false;
+    allow_try_retain(member.object);
     member.previous = members_.previous;
     member.next = &members_;
     member.previous->next = &member;
     members_.previous = &member;
+    return true;
 }
 
 void Bridge::unlink(Member &member) noexcept {
-    if (!member.linked())
-        return;
+    const std::lock_guard lock(lock_);
+    if (member.linked())
+        unlink_locked(member);
+}
+
+void Bridge::unlink_locked(Member &member) noexcept {
     member.previous->next = member.next;
     member.next->previous = member.previous;
     member.previous = member.next = nullptr;

@@ -4,6 +4,7 @@
 #include "counted.h"
 #include "inbox.h"
 #include "item.h"
+#include "locked.h"
 #include "python.h"
 #include "runtime.h"
 #include "waker.h"
@@ -15,14 +16,38 @@
 
 namespace aiobridge::core {
 
+class Bridge;
+
 /// A Python object that belongs to a loop while it is open: a pending Future, an open Stream. In a doubly linked list,
-/// so that closing the loop reaches each. GIL.
+/// so that closing the loop reaches each. GIL; guarded by the bridge's lock.
 struct Member {
     Member *previous = nullptr, *next = nullptr;
     PyObject *object = nullptr; // itself, borrowed
     /// The loop is closed, or the interpreter exits. `drop_now`: as Bridge::close.
     void (*loop_closed)(PyObject *object, aiobridge_reason, bool drop_now) = nullptr;
     bool linked() const noexcept { return previous != nullptr; }
+};
+
+/// A reference to a bridge, or null. Any thread.
+class BridgeRef {
+public:
+    BridgeRef() noexcept = default;
+    /// Takes over a reference.
+    explicit BridgeRef(Bridge *owned) noexcept : bridge_(owned) {}
+    BridgeRef(BridgeRef &&other) noexcept : bridge_(std::exchange(other.bridge_, nullptr)) {}
+    BridgeRef &operator=(BridgeRef &&other) noexcept {
+        const BridgeRef old(std::exchange(bridge_, other.release()));
+        return *this;
+    }
+    ~BridgeRef();
+    Bridge *get() const noexcept { return bridge_; }
+    Bridge &operator*() const noexcept { return *bridge_; }
+    Bridge *operator->() const noexcept { return bridge_; }
+    Bridge *release() noexcept { return std::exchange(bridge_, nullptr); }
+    explicit operator bool() const noexcept { return bridge_ != nullptr; }
+
+private:
+    Bridge *bridge_ = nullptr;
 };
 
 /// Made on the loop's thread. Producers hold it by references, long after the loop is gone: then it answers `refused`.
@@ -36,11 +61,12 @@ public:
 
     /// The bridge of the loop that runs in this thread, made if need be. GIL. Null without an error where no loop runs;
     /// null with one if the bridge cannot be made.
-    static Bridge *of_running_loop();
-    /// GIL. The bridge of this loop, made if need be; null with an error.
-    static Bridge *of(PyObject *loop);
-    static Bridge *make(PyObject *loop, WakeMode mode);
-    static Bridge *find(PyObject *loop) noexcept;
+    static BridgeRef of_running_loop();
+    /// GIL. The bridge of this loop, made if need be; null with an error. On the thread that runs the loop, or before
+    /// any does: two threads could make two bridges.
+    static BridgeRef of(PyObject *loop);
+    static BridgeRef make(PyObject *loop, WakeMode mode);
+    static BridgeRef find(PyObject *loop) noexcept;
     /// GIL. As nudge, for work that any loop can do.
     static void nudge_any() noexcept;
     /// GIL. At exit.
@@ -49,6 +75,10 @@ public:
     static void forget_all() noexcept;
 
     void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+    Bridge *retained() noexcept {
+        retain();
+        return this;
+    }
     void release() noexcept;
 
     /// Any thread, without the GIL, never blocks. False: the loop is gone, the item is still the caller's.
@@ -64,9 +94,9 @@ public:
     bool is_closed() const noexcept { return inbox.is_closed() || runtime.closed(); }
 
     /// GIL: a new reference, null when the loop is gone.
-    Ref loop() const noexcept { return target(loop_reference_); }
+    Ref loop() noexcept;
     /// GIL. For reprs: new text, or null with an error. The bridge may be null.
-    static Ref loop_text(const Bridge *) noexcept;
+    static Ref loop_text(Bridge *) noexcept;
     bool is_loop(PyObject *loop) const noexcept { return loop == loop_key_; }
     /// GIL. True on the thread that runs this loop.
     bool runs_here() const noexcept { return running_loop() == loop_key_; }
@@ -78,9 +108,10 @@ public:
     /// GIL, in a coroutine or callback of the loop.
     void runs_on_this_thread() noexcept { thread_.store(std::this_thread::get_id(), std::memory_order_relaxed); }
 
-    /// GIL. Members.
-    void link(Member &member) noexcept;
-    static void unlink(Member &member) noexcept;
+    /// GIL. Members. False: the bridge is closed, and the caller has to tell the member so.
+    bool link(Member &member) noexcept;
+    /// Without effect on one that is not linked.
+    void unlink(Member &member) noexcept;
 
     /// On the notifier, GIL: calls loop.call_soon_threadsafe(drain).
     void call_loop();
@@ -90,31 +121,43 @@ public:
     Signal signal;
 
     // The drain's, GIL.
-    Ref drain() const noexcept { return Ref::borrow(drain_.get()); } // null once closed
-    Batch batch;             // what the drain took and has not delivered: outlives the drain's call
+    Ref drain() noexcept; // null once closed
+    /// Of what the drain took and has not delivered, which outlives the drain's call. Null: nothing is left.
+    Node *next_item() noexcept;
+    bool has_items() noexcept;
+    void take_items() noexcept;
     bool scheduled = false;  // a call_soon(drain) is on its way
     bool may_resume = false; // inside a drain that may resume tasks directly
-    bool debug = false;      // asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future
+    /// asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future. Relaxed: a setting.
+    std::atomic<bool> debug{false};
     /// GIL. Asks the loop for it. -1 with an error.
     int ask_debug(PyObject *loop);
 
 private:
-    Bridge(PyObject *loop, PyObject *loop_reference);
+    Bridge(PyObject *loop, Ref loop_reference);
     ~Bridge();
     int ask_debug_at_first(PyObject *loop);
     int watch(PyObject *loop, PyObject *reader, WakeMode wanted);
     void log(const char *what) noexcept;
+    void unlink_locked(Member &member) noexcept;
 
     std::atomic<std::uint32_t> references_{1};
     std::atomic<std::thread::id> thread_{std::this_thread::get_id()}; // relaxed: compared, by that very thread
     PyObject *const loop_key_;                                        // for comparison only
-    PyObject *loop_reference_;                                        // a weak reference
-    Ref drain_;
     std::unique_ptr<Waker> waker_;
     WakeMode mode_ = WakeMode::call_soon;
     bool has_readers_ = true;
-    Member members_; // the ring's head
+    PythonLock lock_;    // guards all below, which the thread that closes and the loop's may both use
+    Ref loop_reference_; // a weak reference
+    Ref drain_;
+    Batch batch_;
+    Member members_; // the ring's head; null links once closed
 };
+
+inline BridgeRef::~BridgeRef() {
+    if (bridge_)
+        bridge_->release();
+}
 
 /// GIL. Drops the reference where foreign code may run: in a drain, or when the next bridge is made.
 void drop_later(Runtime &, Ref object) noexcept;

@@ -72,7 +72,6 @@ void *Call::payload() noexcept { return reinterpret_cast<unsigned char *>(this) 
 
 void Call::give_back(void *to) noexcept {
     move_payload(*type_.payload, to, payload());
-    ended_ = true;
     release();
 }
 
@@ -86,10 +85,7 @@ void Call::release() noexcept {
     callback.release();
 }
 
-void Call::end() noexcept {
-    ended_ = true;
-    destroy_payload(*type_.payload, payload());
-}
+void Call::end() noexcept { destroy_payload(*type_.payload, payload()); }
 
 void Call::refuse(aiobridge_fate fate, aiobridge_reason reason) noexcept {
     if (type_.error) {
@@ -108,7 +104,7 @@ void Call::discard() noexcept {
 }
 
 int Call::deliver(Bridge &) {
-    if (!callback_.handler || callback_.scope_is_left()) {
+    if (!callback_.handler() || callback_.scope_is_left()) {
         discard();
         return 0;
     }
@@ -140,12 +136,18 @@ int Call::run(Call *call) noexcept {
 
 // False: a task runs it. KeyboardInterrupt and SystemExit end it, and go on from here.
 bool Call::start(Ref &interrupt) noexcept {
+    handler_ = callback_.handler();
+    // References, because it may close the loop.
+    const Ref function = handler_ ? function_of(as_handler(handler_.get())) : Ref();
+    const Ref base = handler_ ? context_of(as_handler(handler_.get())) : Ref();
+    if (!function || !base) { // closed, by another thread
+        handler_ = Ref();
+        refuse(AIOBRIDGE_CLOSED, callback_.reason());
+        return true;
+    }
     Ref result;
     {
-        Handler *handler = callback_.handler;
-        handler_ = Ref::borrow(reinterpret_cast<PyObject *>(handler));
-        const Ref function = Ref::borrow(handler->function); // it may close the loop
-        const InContext context(handler->context);
+        const InContext context(base.get());
         const Ref arguments(context ? guarded([&] { return type_.arguments(payload()); }) : nullptr);
         if (arguments)
             result = Ref(guarded([&] { return PyObject_Call(function.get(), arguments.get(), nullptr); }));
@@ -180,33 +182,17 @@ bool Call::watch(PyObject *task) noexcept {
     const Ref callback(PyCFunction_New(&method, capsule.get()));
     if (!callback || !Ref(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())))
         return false;
-    task_ = Ref::borrow(task);
-    Handler *handler = reinterpret_cast<Handler *>(handler_.get());
-    next_running_ = handler->running;
-    if (next_running_)
-        next_running_->previous_running_ = this;
-    handler->running = this;
-    callback_.ends().open();
+    callback_.add_running(*this, task);
     return true;
-}
-
-void Call::stop_running() noexcept {
-    Handler *handler = reinterpret_cast<Handler *>(handler_.get());
-    (previous_running_ ? previous_running_->next_running_ : handler->running) = next_running_;
-    if (next_running_)
-        next_running_->previous_running_ = previous_running_;
-    previous_running_ = next_running_ = nullptr;
-    callback_.ends().close();
 }
 
 PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {
     auto *call = static_cast<Call *>(PyCapsule_GetPointer(capsule, nullptr));
-    if (call->ended_)
-        Py_RETURN_NONE; // its loop was closed before
     Callback &callback = call->callback_;
+    Ref held;
+    if (!callback.remove_running(*call, held))
+        Py_RETURN_NONE; // its loop was closed before
     callback.retain();
-    call->stop_running();
-    const Ref held = std::move(call->task_);
     Ref result(guarded([&] { return PyObject_CallMethodNoArgs(task, names.result); }));
     Ref exception = result ? Ref() : take_exception();
     call->finish(std::move(result), std::move(exception), true);
@@ -223,8 +209,10 @@ void Call::forgotten(PyObject *capsule) noexcept {
 }
 
 void Call::loop_closed(aiobridge_reason reason, bool drop_now) noexcept {
-    stop_running();
-    Ref references[] = {std::move(task_), std::move(handler_)};
+    Ref task;
+    if (!callback_.remove_running(*this, task))
+        return; // it has just ended
+    Ref references[] = {std::move(task), std::move(handler_)};
     Runtime &runtime = callback_.runtime();
     refuse(AIOBRIDGE_CLOSED, reason);
     for (Ref &reference : references)
@@ -249,8 +237,8 @@ void Call::finish(Ref result, Ref exception, bool of_task) noexcept {
 
 void Call::report(PyObject *exception) noexcept {
     const Ref loop = callback_.bridge().loop();
-    const Ref message(PyUnicode_FromFormat("%R, called by native code, raised",
-                                           reinterpret_cast<Handler *>(handler_.get())->function));
+    const Ref function = function_of(as_handler(handler_.get()));
+    const Ref message(PyUnicode_FromFormat("%R, called by native code, raised", function ? function.get() : Py_None));
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
     PyErr_Clear();
     if (!loop || call_exception_handler(loop.get(), text ? text : "a callback raised", exception, nullptr) != 0) {

@@ -14,7 +14,13 @@
 
 namespace aiobridge::core {
 
-struct Handler;
+class Call;
+
+/// A call's place in the list of those that tasks run. Guarded by the callback's lock.
+struct Running {
+    Call *previous = nullptr, *next = nullptr;
+    Ref task; // an event loop holds its tasks weakly; null: no task runs it
+};
 
 /// Posted by any thread; run by a drain. Ends once: with a result, an exception, or because it was not made.
 class Call final : public Item {
@@ -36,11 +42,8 @@ public:
     /// GIL. The loop was closed while a task runs it.
     void loop_closed(aiobridge_reason, bool drop_now) noexcept;
 
-    /// GIL. Borrowed: the task that runs it, or null.
-    PyObject *task() const noexcept { return task_.get(); }
-    Call *next_running() const noexcept { return next_running_; }
-
     Waiting waiting; // the limit's
+    Running running; // the callback's
 
 private:
     Call(Callback &callback, const aiobridge_call_type &type) noexcept : callback_(callback), type_(type) {}
@@ -51,19 +54,14 @@ private:
     bool watch(PyObject *task) noexcept;
     static PyObject *done(PyObject *capsule, PyObject *task) noexcept;
     static void forgotten(PyObject *capsule) noexcept;
-    void stop_running() noexcept;
     void finish(Ref result, Ref exception, bool of_task) noexcept;
     void report(PyObject *exception) noexcept;
     void end() noexcept;
 
     Callback &callback_; // a reference
     const aiobridge_call_type &type_;
-    // GIL, the next four.
-    Ref handler_; // from its start on
-    Ref task_;    // while a task runs it: an event loop holds its tasks weakly
-    Call *previous_running_ = nullptr, *next_running_ = nullptr; // the handler's list of those
+    Ref handler_;                              // GIL. From its start on; whoever ends it takes it
     std::atomic<std::uint32_t> references_{1}; // the way through the inbox and the limit; and the task's callback
-    bool ended_ = false;
     std::size_t offset_ = 0, alignment_ = 0;
 };
 

@@ -8,6 +8,7 @@
 #include "runtime.h"
 
 #include <new>
+#include <vector>
 
 namespace aiobridge::core {
 
@@ -19,7 +20,7 @@ Callback *Callback::create(PyObject *callable) noexcept {
         PyErr_Format(PyExc_TypeError, "aiobridge: a callback is a function or a coroutine function, not %R", callable);
         return nullptr;
     }
-    Bridge *bridge = Bridge::of_running_loop();
+    const BridgeRef bridge = Bridge::of_running_loop();
     if (!bridge) {
         if (!PyErr_Occurred())
             raise(
@@ -34,36 +35,130 @@ Callback *Callback::create(PyObject *callable) noexcept {
         PyErr_NoMemory();
         return nullptr;
     }
-    callback->handler = make_handler(*callback, *bridge, callable);
-    if (!callback->handler) {
+    const Ref handler = make_handler(*callback, callable);
+    if (!handler) {
         delete callback;
         return nullptr;
     }
+    callback->handler_ = Ref::borrow(handler.get());
     static const ScopedKind kind{
         [](void *self) noexcept { static_cast<Callback *>(self)->retain(); },
         [](void *self) noexcept { static_cast<Callback *>(self)->release(); },
         [](void *self, PyObject *) noexcept { return static_cast<Callback *>(self)->leave_scope(); },
         [](void *self) noexcept { return static_cast<Callback *>(self)->describe(); },
     };
-    if (callback->ends_.enter(kind, callback) == 0)
-        return callback;
-    callback->let_go();
-    return nullptr;
+    if (callback->ends_.enter(kind, callback) != 0) {
+        callback->let_go();
+        return nullptr;
+    }
+    Member &member = as_handler(handler.get())->member;
+    if (!bridge->link(member))
+        member.loop_closed(handler.get(), AIOBRIDGE_LOOP_CLOSED, true);
+    return callback;
+}
+
+Ref Callback::handler() noexcept {
+    const std::lock_guard lock(lock_);
+    return Ref::borrow(handler_.get());
+}
+
+void Callback::add_running(Call &call, PyObject *task) noexcept {
+    ends_.open(); // a scope waits for the task
+    const std::lock_guard lock(lock_);
+    call.running.task = Ref::borrow(task);
+    call.running.next = first_running_;
+    if (first_running_)
+        first_running_->running.previous = &call;
+    first_running_ = &call;
+}
+
+bool Callback::remove_running(Call &call, Ref &task) noexcept {
+    {
+        const std::lock_guard lock(lock_);
+        Running &running = call.running;
+        if (!running.task)
+            return false;
+        task = std::move(running.task);
+        (running.previous ? running.previous->running.next : first_running_) = running.next;
+        if (running.next)
+            running.next->running.previous = running.previous;
+        running.previous = running.next = nullptr;
+    }
+    ends_.close();
+    return true;
+}
+
+void Callback::end_running(aiobridge_reason reason, bool drop_now) noexcept {
+    for (;;) {
+        Call *call = nullptr;
+        {
+            const std::lock_guard lock(lock_);
+            call = first_running_;
+            if (!call)
+                return;
+            call->retain();
+        }
+        call->loop_closed(reason, drop_now);
+        call->release();
+    }
+}
+
+// On the task's own loop, which another thread may run: a context, and with it a scope, can be copied to there.
+Ref Callback::cancel(PyObject *task) noexcept {
+    if (bridge_.runs_here())
+        return guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); });
+    const Ref loop = bridge_.loop(), method(PyObject_GetAttr(task, names.cancel));
+    if (!loop || !method)
+        return loop ? Ref() : Ref::borrow(Py_None); // a loop that is gone has no tasks
+    PyObject *arguments[] = {loop.get(), method.get()};
+    return guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); });
+}
+
+// Cancels the tasks that run calls. -1 with an error that must pass.
+int Callback::cancel_running() noexcept {
+    std::vector<Ref> tasks;
+    try {
+        const std::lock_guard lock(lock_);
+        for (Call *call = first_running_; call; call = call->running.next)
+            tasks.push_back(Ref::borrow(call->running.task.get()));
+    } catch (const std::bad_alloc &) {
+        PyErr_NoMemory();
+        PyErr_WriteUnraisable(nullptr); // those that are missing go on
+    }
+    Ref interrupt;
+    // Foreign code from here on, which may end calls.
+    for (const Ref &task : tasks)
+        if (!cancel(task.get()) && write_unraisable(task.get()) != 0)
+            interrupt = take_exception();
+    if (!interrupt)
+        return 0;
+    set_exception(interrupt.get());
+    return -1;
 }
 
 PyObject *Callback::describe() noexcept {
-    if (!handler || !handler->running)
+    const Ref held = handler(), function = held ? function_of(as_handler(held.get())) : Ref();
+    Ref task;
+    {
+        const std::lock_guard lock(lock_);
+        if (first_running_)
+            task = Ref::borrow(first_running_->running.task.get());
+    }
+    if (!function || !task)
         return PyUnicode_FromString("a callback"); // it has ended since
     // Their reprs are foreign code, which may end both.
-    const Ref function = Ref::borrow(handler->function), task = Ref::borrow(handler->running->task());
     return guarded([&] {
         return PyUnicode_FromFormat("the callback %R, of which a call is still run by %R", function.get(), task.get());
     });
 }
 
 void Callback::close_own_end() noexcept {
-    if (!std::exchange(let_go_, true))
-        ends_.close();
+    {
+        const std::lock_guard lock(lock_);
+        if (std::exchange(let_go_, true))
+            return;
+    }
+    ends_.close();
 }
 
 int Callback::leave_scope() noexcept {
@@ -71,7 +166,7 @@ int Callback::leave_scope() noexcept {
     limit_.close();
     while (Call *call = limit_.take_waiting())
         call->refuse(AIOBRIDGE_CLOSED, AIOBRIDGE_SCOPE_EXIT);
-    const int status = handler ? cancel_running(handler) : 0;
+    const int status = cancel_running();
     close_own_end();
     return status;
 }
@@ -95,31 +190,51 @@ void Callback::release_handle() noexcept {
 // All calls have come before. Those that wait for a place still need the function; they do not hold it themselves,
 // because a producer that evicts one frees it without the GIL (but there is no producer any more).
 int Callback::deliver(Bridge &) {
-    ending_ = (limit_.is_set() && limit_.has_waiting()) || (handler && handler->running);
-    if (!ending_)
+    const bool waiting = limit_.is_set() && limit_.has_waiting();
+    bool ending = false;
+    {
+        const std::lock_guard lock(lock_);
+        ending = ending_ = waiting || first_running_;
+    }
+    if (!ending)
         let_go();
     return 0;
 }
 
 void Callback::let_go() noexcept {
-    const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    Ref dropped;
+    {
+        const std::lock_guard lock(lock_);
+        dropped = std::move(handler_);
+    }
     close_own_end();
     release();
 }
 
 Call *Callback::next_call() noexcept {
     Call *call = limit_.is_set() ? limit_.next() : nullptr;
-    if (!call && ending_ && !handler->running) {
-        ending_ = false;
-        let_go();
+    if (call)
+        return call;
+    bool ended = false;
+    {
+        const std::lock_guard lock(lock_);
+        ended = !first_running_ && std::exchange(ending_, false);
     }
-    return call;
+    if (ended)
+        let_go();
+    return nullptr;
 }
 
 void Callback::loop_closed() noexcept {
-    const Ref dropped(reinterpret_cast<PyObject *>(std::exchange(handler, nullptr)));
+    Ref dropped;
+    bool ending = false;
+    {
+        const std::lock_guard lock(lock_);
+        dropped = std::move(handler_);
+        ending = std::exchange(ending_, false);
+    }
     close_own_end();
-    if (std::exchange(ending_, false))
+    if (ending)
         release();
 }
 

@@ -4,6 +4,7 @@
 #include "counted.h"
 #include "item.h"
 #include "limit.h"
+#include "locked.h"
 #include "python.h"
 #include "scope.h"
 
@@ -19,7 +20,6 @@ namespace aiobridge::core {
 class Bridge;
 class Call;
 class Runtime;
-struct Handler;
 
 /// Made on the loop's thread; held, called and let go on any. The Python side of it is a Handler, which goes in a drain
 /// after the last handle, or when the loop is closed.
@@ -50,8 +50,15 @@ public:
     /// Its scope was left: no call is made any more, and those that tasks run are cancelled.
     int leave_scope() noexcept;
     bool scope_is_left() const noexcept { return left_.load(std::memory_order_relaxed); }
-    /// For tasks that run calls: a scope waits for them.
-    OpenEnds &ends() noexcept { return ends_; }
+    /// GIL: a new reference to the Handler, null when it was let go.
+    Ref handler() noexcept;
+    /// GIL. A task runs this call from now on.
+    void add_running(Call &, PyObject *task) noexcept;
+    /// GIL. It does so no more; `task` is what add_running() was given. False: it did not. So of a task's end and the
+    /// loop's only one ends the call.
+    bool remove_running(Call &, Ref &task) noexcept;
+    /// GIL. The loop is closed: ends those calls.
+    void end_running(aiobridge_reason, bool drop_now) noexcept;
 
     Limit &limit() noexcept { return limit_; }
     Bridge &bridge() const noexcept { return bridge_; }
@@ -61,8 +68,6 @@ public:
     int deliver(Bridge &) override;
     void discard() noexcept override;
 
-    Handler *handler = nullptr; // GIL. Owned; null when it was let go
-
 private:
     explicit Callback(Bridge &) noexcept;
     ~Callback();
@@ -70,12 +75,17 @@ private:
 
     void let_go() noexcept;
     void close_own_end() noexcept;
+    Ref cancel(PyObject *task) noexcept;
+    int cancel_running() noexcept;
     PyObject *describe() noexcept;
 
     Runtime &runtime_;
-    Bridge &bridge_;      // owned
-    bool ending_ = false; // GIL. The last handle is gone, and calls wait for a place, or tasks run them
-    bool let_go_ = false; // GIL. Nobody can start a call any more
+    Bridge &bridge_;                // owned
+    PythonLock lock_;               // guards the next four
+    Ref handler_;                   // a Handler; null when it was let go
+    Call *first_running_ = nullptr; // a list of the calls that tasks run
+    bool ending_ = false;           // the last handle is gone, and calls wait for a place, or tasks run them
+    bool let_go_ = false;           // nobody can start a call any more
     OpenEnds ends_;
     std::atomic<bool> left_{false}; // relaxed: who sees it late posts a call that is refused on the loop
     Limit limit_;

@@ -127,8 +127,8 @@ int Channel::enter_scope() noexcept {
         [](void *channel) noexcept { static_cast<Channel *>(channel)->release(); },
         [](void *object, PyObject *) noexcept {
             auto *channel = static_cast<Channel *>(object);
-            if (channel->stream)
-                return stream_leave(channel->stream, AIOBRIDGE_SCOPE_EXIT);
+            if (const Ref stream = channel->stream.get())
+                return stream_leave(as_stream(stream.get()), AIOBRIDGE_SCOPE_EXIT);
             channel->leave(AIOBRIDGE_SCOPE_EXIT);
             return 0;
         },
@@ -190,7 +190,9 @@ void Channel::wake_consumer() noexcept {
 
 int Channel::deliver(Bridge &bridge) {
     buffer_.unpark();
-    const int result = stream ? stream_wake(stream, bridge.may_resume) : 0;
+    int result = 0;
+    if (const Ref object = stream.get())
+        result = stream_wake(as_stream(object.get()), bridge.may_resume);
     release();
     return result;
 }

@@ -5,6 +5,7 @@
 #include "counted.h"
 #include "hooks.h"
 #include "item.h"
+#include "locked.h"
 #include "roster.h"
 #include "scope.h"
 
@@ -80,8 +81,7 @@ public:
     bool try_retain() noexcept;
     void release() noexcept;
 
-    Stream *stream = nullptr; // GIL. Borrowed: cleared by the Stream's end
-    bool had_stream = false;  // GIL
+    Borrowed<Stream> stream;
 
 private:
     class Undelivered;

@@ -14,7 +14,21 @@ namespace {
 // So many events are copied to an array under the lock before producers get it again.
 constexpr std::size_t copied_at_once = 1024;
 
-PyObject *as_object(Stream *stream) noexcept { return reinterpret_cast<PyObject *>(stream); }
+void count_run(Stream *stream, std::size_t events) noexcept {
+    const Locked lock(as_object(stream));
+    stream->run += events;
+}
+
+// Returns the one that waited before.
+Ref swap_deferred(Stream *stream, Ref error) noexcept {
+    const Locked lock(as_object(stream));
+    return Ref(std::exchange(stream->deferred, error.release()));
+}
+
+bool has_lost(Stream *stream) noexcept {
+    const Locked lock(as_object(stream));
+    return stream->lost;
+}
 
 void without_error(Stream *stream) noexcept {
     if (!PyErr_Occurred())
@@ -50,11 +64,11 @@ PyObject *take_batch(Stream *stream, std::size_t limit) noexcept {
             continue;
         }
         if (events && PyErr_Occurred())
-            Ref(std::exchange(stream->deferred, take_exception().release()));
+            swap_deferred(stream, take_exception());
         break;
     }
     if (events)
-        stream->run += static_cast<std::size_t>(PyList_GET_SIZE(events.get()));
+        count_run(stream, static_cast<std::size_t>(PyList_GET_SIZE(events.get())));
     return events.release();
 }
 
@@ -78,7 +92,7 @@ PyObject *take_array(Stream *stream, std::size_t limit) noexcept {
             break;
         count += taken;
     }
-    stream->run += count;
+    count_run(stream, count);
     if (count == wanted || !count)
         return count ? array.release() : nullptr;
     return PySequence_GetSlice(array.get(), 0, static_cast<Py_ssize_t>(count));
@@ -90,7 +104,7 @@ void raise_end(Stream *stream, const Request &request) noexcept {
     const aiobridge_type *type = nullptr;
     const auto &site = stream->channel->site();
     const char *file = site.file ? site.file : "?";
-    switch (stream->left ? Ending::plain : stream->channel->take_ending(error, type)) {
+    switch (has_left(stream) ? Ending::plain : stream->channel->take_ending(error, type)) {
     case Ending::error:
         guarded([&] { return stream->converter->error(error), true; });
         destroy_payload(*type, error);
@@ -114,7 +128,7 @@ void raise_end(Stream *stream, const Request &request) noexcept {
         return;
     case Ending::plain: break;
     }
-    if (stream->lost || stream->channel->reason() == AIOBRIDGE_LOOP_CLOSED)
+    if (has_lost(stream) || stream->channel->reason() == AIOBRIDGE_LOOP_CLOSED)
         raise(names.closed_error, "the loop of %R was closed before its end was reached", as_object(stream));
     else if (request.kind == Request::Kind::get)
         raise(names.end_of_stream, "%R has ended", as_object(stream));
@@ -125,11 +139,11 @@ void raise_end(Stream *stream, const Request &request) noexcept {
 } // namespace
 
 PyObject *collect(Stream *stream, const Request &request) noexcept {
-    if (const Ref error{std::exchange(stream->deferred, nullptr)}) {
+    if (const Ref error = swap_deferred(stream, Ref())) {
         set_exception(error.get());
         return nullptr;
     }
-    if (!stream->left) {
+    if (!has_left(stream)) {
         PyObject *object = nullptr;
         switch (request.kind) {
         case Request::Kind::event:
@@ -140,7 +154,7 @@ PyObject *collect(Stream *stream, const Request &request) noexcept {
         if (object || PyErr_Occurred())
             return object;
     }
-    if (stream->left || stream->channel->ended())
+    if (has_left(stream) || stream->channel->ended())
         raise_end(stream, request);
     return nullptr;
 }

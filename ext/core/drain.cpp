@@ -73,12 +73,11 @@ int deliver_batch(Bridge &bridge, PyObject *loop, Ref &interrupt) {
     using Clock = std::chrono::steady_clock;
     const auto started = Clock::now();
     for (int count = 1;; ++count) {
-        Node *node = bridge.batch.pop();
+        Node *node = bridge.next_item();
         if (!node)
             return 0;
         // Before the last item the inbox goes to rest. If it cannot, more has come, for the next turn.
-        if (!bridge.scheduled && (!bridge.batch.empty() || !bridge.inbox.rest()) &&
-            !schedule(bridge, loop, interrupt)) {
+        if (!bridge.scheduled && (bridge.has_items() || !bridge.inbox.rest()) && !schedule(bridge, loop, interrupt)) {
             static_cast<Item *>(node)->discard();
             return 0;
         }
@@ -132,10 +131,9 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
     if (bridge.runtime.run_deferred(loop.get()) != 0)
         keep_interrupt(interrupt);
 
-    if (bridge.batch.empty())
-        bridge.batch = bridge.inbox.take();
+    bridge.take_items();
     int result = 0;
-    if (bridge.batch.empty()) {
+    if (!bridge.has_items()) {
         if (!bridge.inbox.rest())
             schedule(bridge, loop.get(), interrupt);
     } else {

@@ -103,7 +103,7 @@ void after_fork_in_child() noexcept {
     Counted<Scope>::forget();
     Counted<Hook>::forget();
     Runtime::start();
-    Runtime::current().wake_mode = inherited.wake_mode;
+    Runtime::current().wake_mode = inherited.wake_mode.load();
     Runtime::current().pool.resize(inherited.pool.configured_size());
 }
 

@@ -20,11 +20,12 @@ Future *new_future(Bridge *bridge) noexcept {
 // The state has just become final: out of the bridge's list, callbacks called, our own reference dropped. The caller
 // holds one.
 int settle(Future *future, bool direct) noexcept {
-    Bridge::unlink(future->member);
+    if (Bridge *bridge = bridge_of(future))
+        bridge->unlink(future->member);
     if (future->operation)
         future->operation->mark_delivered();
     const int result = run_callbacks(future, direct);
-    if (std::exchange(future->held, false)) {
+    if (take_flag(future, &Future::held)) {
         Ref own(as_object(future));
         const ErrorAside error;
         own = Ref();
@@ -36,23 +37,31 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
     Future *future = as_future(object);
     if (future->operation)
         future->operation->cancel(reason, false);
-    if (future->state != FutureState::pending)
-        return;
     const ErrorAside error;
     // result() on another thread must not wait for ever.
     raise(names.closed_error,
           reason == AIOBRIDGE_INTERPRETER_EXIT
               ? "the interpreter exits, and the native operation was not completed before"
               : "the loop of this native operation was closed, or could not be called, before it completed");
-    future->exception = take_exception().release();
-    future->state = FutureState::finished;
-    if (!drop_now) {
-        // On the notifier. What waits belongs to others, and so do its destructors.
-        Runtime &runtime = future->bridge->runtime;
-        for (PyObject **owned : {&future->callback, &future->context, &future->more_callbacks})
-            if (*owned)
-                drop_later(runtime, Ref(std::exchange(*owned, nullptr)));
+    Ref closed = take_exception(), waiting[3];
+    Runtime *runtime = nullptr;
+    {
+        const Locked lock(object);
+        if (future->state != FutureState::pending)
+            return;
+        future->exception = closed.release();
+        future->state = FutureState::finished;
+        runtime = &future->bridge->runtime;
+        if (!drop_now) {
+            // On the notifier. What waits belongs to others, and so do its destructors.
+            waiting[0] = Ref(std::exchange(future->callback, nullptr));
+            waiting[1] = Ref(std::exchange(future->context, nullptr));
+            waiting[2] = Ref(std::exchange(future->more_callbacks, nullptr));
+        }
     }
+    for (Ref &each : waiting)
+        if (each)
+            drop_later(*runtime, std::move(each));
     // A closed loop takes no callback; one that is open, and could not be called once, may take them now.
     if (settle(future, false) != 0)
         PyErr_WriteUnraisable(object);
@@ -65,37 +74,46 @@ void init_future(Future *future, Bridge *bridge) noexcept {
     future->member.loop_closed = on_loop_closed;
     if (!bridge)
         return;
-    bridge->retain();
-    future->bridge = bridge;
-    bridge->link(future->member);
+    future->bridge = bridge->retained();
+    if (!bridge->link(future->member))
+        on_loop_closed(as_object(future), AIOBRIDGE_LOOP_CLOSED, true);
+}
+
+bool take_flag(Future *future, bool Future::*flag) noexcept {
+    const Locked lock(as_object(future));
+    return std::exchange(future->*flag, false);
 }
 
 Ref stack_in_debug_mode(const Bridge &bridge) noexcept {
-    return bridge.debug ? guarded([] { return Ref(PyObject_CallNoArgs(names.extract_stack)); }) : Ref();
+    return bridge.debug.load(std::memory_order_relaxed)
+               ? guarded([] { return Ref(PyObject_CallNoArgs(names.extract_stack)); })
+               : Ref();
 }
 
 int future_bind(Future *future) noexcept {
-    if (future->bridge || !is_initialized(future))
+    if (bridge_of(future) || !is_initialized(future))
         return 0;
-    Bridge *bridge = Bridge::of_running_loop();
+    const BridgeRef bridge = Bridge::of_running_loop();
     if (!bridge)
         return PyErr_Occurred() ? -1 : 0;
-    bridge->retain();
-    Ref stack = future->state == FutureState::pending ? stack_in_debug_mode(*bridge) : Ref();
-    const bool failed = !stack && PyErr_Occurred();
-    if (failed || future->bridge) { // foreign code ran meanwhile, and was faster
-        bridge->release();
-        return failed ? -1 : 0;
+    Ref stack = is_pending(future) ? stack_in_debug_mode(*bridge) : Ref();
+    if (!stack && PyErr_Occurred())
+        return -1;
+    bool ready = false, closed = false;
+    {
+        const Locked lock(as_object(future));
+        if (future->bridge) // foreign code ran meanwhile, and was faster
+            return 0;
+        future->bridge = bridge->retained();
+        if (future->state != FutureState::pending)
+            return 0;
+        future->source_traceback = stack.release();
+        ready = !future->operation->bind(*bridge);
+        closed = !ready && !bridge->link(future->member);
     }
-    future->bridge = bridge;
-    if (future->state != FutureState::pending)
-        return 0;
-    future->source_traceback = stack.release();
-    if (future->operation->bind(*bridge)) {
-        bridge->link(future->member);
-        return 0;
-    }
-    return future_resolve(future, false); // we may be inside a task
+    if (closed)
+        on_loop_closed(as_object(future), AIOBRIDGE_LOOP_CLOSED, true);
+    return ready ? future_resolve(future, false) : 0; // we may be inside a task
 }
 
 PyObject *raise_no_loop(Future *future) noexcept {
@@ -109,46 +127,51 @@ PyObject *raise_no_loop(Future *future) noexcept {
 }
 
 PyObject *future_cancelled_error(Future *future) noexcept {
-    PyObject *message = future->cancel_message;
-    return message ? PyObject_CallOneArg(names.cancelled_error, message) : PyObject_CallNoArgs(names.cancelled_error);
+    const Ref message = copy_of(future, &Future::cancel_message);
+    return message ? PyObject_CallOneArg(names.cancelled_error, message.get())
+                   : PyObject_CallNoArgs(names.cancelled_error);
 }
 
 PyObject *future_outcome(Future *future) noexcept {
-    if (future->state == FutureState::cancelled) {
+    if (state_of(future) == FutureState::cancelled) {
         if (const Ref error{future_cancelled_error(future)})
             set_exception(error.get());
         return nullptr;
     }
-    if (future->exception) {
-        future->never_retrieved = false;
-        // Each raise adds its frames; the next one begins where the first began.
-        PyException_SetTraceback(future->exception, future->value ? future->value : Py_None);
-        set_exception(future->exception);
-        return nullptr;
-    }
-    return Ref::borrow(future->value).release();
+    Ref value = copy_of(future, &Future::value);
+    const Ref exception = copy_of(future, &Future::exception);
+    if (!exception)
+        return value.release();
+    take_flag(future, &Future::never_retrieved);
+    // Each raise adds its frames; the next one begins where the first began.
+    PyException_SetTraceback(exception.get(), value ? value.get() : Py_None);
+    set_exception(exception.get());
+    return nullptr;
 }
 
 PyObject *operation_future(Operation &operation, const aiobridge_converter *converter, bool scoped) noexcept {
     if (operation.runtime().forked())
         return raise(names.closed_error, "a native operation made before this process was forked cannot be used here");
-    if (operation.future)
-        return Ref::borrow(as_object(operation.future)).release();
-    if (operation.had_future)
+    if (Ref made = operation.future.get())
+        return made.release();
+    if (operation.future.was_set())
         return raise(PyExc_RuntimeError, "the Future of a native operation was dropped; it cannot be made again");
     Future *future = new_future(nullptr);
     if (!future)
         return nullptr;
     Ref owner(as_object(future));
-    if (operation.had_future)
+    if (operation.future.was_set())
         return operation_future(operation, converter, scoped); // foreign code ran meanwhile, and was faster
-    if (scoped && operation.enter_scope() != 0)
-        return nullptr;
     operation.retain_consumer();
     future->operation = &operation;
     future->converter = converter;
-    operation.future = future;
-    operation.had_future = true;
+    if (!operation.future.set(future)) { // another thread was faster
+        future->operation = nullptr;
+        operation.release_consumer();
+        return operation_future(operation, converter, scoped);
+    }
+    if (scoped && operation.enter_scope() != 0)
+        return nullptr;
     return future_bind(future) == 0 ? owner.release() : nullptr;
 }
 
@@ -168,67 +191,71 @@ PyObject *make_finished(PyObject *result) noexcept {
 }
 
 int future_complete(Future *future, Ref result, Ref exception, bool direct) noexcept {
+    Ref traceback;
     if (exception) {
         exception = wrap_stop_iteration(std::move(exception));
-        future->value = PyException_GetTraceback(exception.get());
-        future->exception = exception.release();
-        future->never_retrieved = true;
-    } else {
-        future->value = result.release();
+        traceback = Ref(PyException_GetTraceback(exception.get()));
     }
-    future->state = future->value || future->exception ? FutureState::finished : FutureState::cancelled;
+    {
+        const Locked lock(as_object(future));
+        if (future->state != FutureState::pending)
+            return 0;
+        future->never_retrieved = static_cast<bool>(exception);
+        future->value = exception ? traceback.release() : result.release();
+        future->exception = exception.release();
+        future->state = future->value || future->exception ? FutureState::finished : FutureState::cancelled;
+    }
     return settle(future, direct);
 }
 
 int future_resolve(Future *future, bool direct) noexcept {
-    const Ref alive = Ref::borrow(as_object(future));
-    if (future->state != FutureState::pending || future->resolving)
-        return 0;
+    {
+        const Locked lock(as_object(future));
+        if (future->state != FutureState::pending || future->resolving)
+            return 0;
+        future->resolving = true;
+    }
     Ref result, exception;
-    future->resolving = true;
     convert(future, result, exception);
-    future->resolving = false;
-    if (future->state != FutureState::pending)
-        return 0; // the conversion ran foreign code, and that cancelled us
+    take_flag(future, &Future::resolving);
     const Ref passing = exception && must_pass(exception.get()) ? Ref::borrow(exception.get()) : Ref();
+    // In vain if the conversion ran foreign code, and that cancelled us.
     const int status = future_complete(future, std::move(result), std::move(exception), direct);
     if (!passing)
         return status;
-    future->never_retrieved = false;
+    take_flag(future, &Future::never_retrieved);
     if (status == 0)
         set_exception(passing.get());
     return -1;
 }
 
 int future_finish_wait(Future *wait, bool direct) noexcept {
-    const Ref alive = Ref::borrow(as_object(wait));
-    if (wait->state != FutureState::pending)
-        return 0;
     return future_complete(wait, Ref::borrow(Py_None), Ref(), direct);
 }
 
 bool future_cancel(Future *future, PyObject *message, aiobridge_reason reason) noexcept {
-    const Ref alive = Ref::borrow(as_object(future));
-    future->never_retrieved = false;
-    if (future->state != FutureState::pending)
-        return false;
+    Ref kept = message && message != Py_None ? Ref::borrow(message) : Ref();
+    {
+        const Locked lock(as_object(future));
+        future->never_retrieved = false;
+        if (future->state != FutureState::pending)
+            return false;
+        future->state = FutureState::cancelled;
+        kept = Ref(std::exchange(future->cancel_message, kept.release()));
+    }
     if (future->operation)
         future->operation->cancel(reason, false);
-    future->state = FutureState::cancelled;
-    const Ref old(std::exchange(future->cancel_message, nullptr));
-    if (message && message != Py_None)
-        future->cancel_message = Ref::borrow(message).release();
     // Through the loop, as asyncio: whoever cancels does not expect the cancelled task to run inside the call.
     settle(future, false);
     return true;
 }
 
 PySendResult future_step(Future *future, PyObject **out) noexcept {
-    if (future->state == FutureState::pending && !future->bridge && future_bind(future) != 0) {
+    if (is_pending(future) && !bridge_of(future) && future_bind(future) != 0) {
         *out = nullptr;
         return PYGEN_ERROR;
     }
-    if (future->state != FutureState::pending) {
+    if (!is_pending(future)) {
         *out = future_outcome(future);
         return *out ? PYGEN_RETURN : PYGEN_ERROR;
     }
@@ -238,21 +265,22 @@ PySendResult future_step(Future *future, PyObject **out) noexcept {
         raise(names.closed_error, "%R was made before this process was forked; make it again here", self);
         return PYGEN_ERROR;
     }
-    if (!future->bridge) {
+    Bridge *bridge = bridge_of(future);
+    if (!bridge) {
         raise_no_loop(future);
         return PYGEN_ERROR;
     }
     // Without a running loop the coroutine is iterated by hand, and whoever does it takes over what is yielded.
     PyObject *loop = running_loop();
-    if (loop && !future->bridge->is_loop(loop)) {
-        const Ref own = future->bridge->loop();
+    if (loop && !bridge->is_loop(loop)) {
+        const Ref own = bridge->loop();
         raise(PyExc_RuntimeError,
               "%R belongs to the loop %R and is awaited in %R; await it where it was made, or go there with "
               "asyncio.run_coroutine_threadsafe",
               self, own ? own.get() : Py_None, loop);
         return PYGEN_ERROR;
     }
-    future->blocking = true;
+    set_blocking(future, true);
     *out = Ref::borrow(self).release();
     return PYGEN_NEXT;
 }

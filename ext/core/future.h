@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bridge.h"
+#include "locked.h"
 #include "python.h"
 
 #include <aiobridge/c_api.h>
@@ -12,14 +13,15 @@ class Operation;
 
 enum class FutureState : unsigned char { pending, cancelled, finished };
 
-/// One result. Either the Python side of an operation, or (with no operation) what a task waits on for a stream.
-/// All zero: not initialised, which only a subclass can make.
-/// A member of its bridge while it is pending.
+/// One result. GIL; in a free-threaded build its fields are read and written under Locked, but for those that never
+/// change, or are read by the thread that frees it. Either the Python side of an operation, or (with no operation) what
+/// a task waits on for a stream. All zero: not initialised, which only a subclass can make. A member of its bridge
+/// while it is pending.
 struct Future {
     PyObject_HEAD
-    Operation *operation; // its consumer's end; null for a stream's wait
+    Operation *operation; // its consumer's end; null for a stream's wait. Never changes, as the next
     const aiobridge_converter *converter;
-    Bridge *bridge; // owned; null: made where no loop runs, and not awaited yet
+    Bridge *bridge; // owned; null: made where no loop runs, and not awaited yet. Set once
     Member member;
     PyObject *callback, *context; // the first callback is kept inline: nearly always there is one
     PyObject *more_callbacks;     // list of (callback, context), or null
@@ -37,9 +39,34 @@ struct Future {
 inline Future *as_future(PyObject *object) noexcept { return reinterpret_cast<Future *>(object); }
 inline PyObject *as_object(Future *future) noexcept { return reinterpret_cast<PyObject *>(future); }
 
+inline FutureState state_of(Future *future) noexcept {
+    const Locked lock(as_object(future));
+    return future->state;
+}
+inline bool is_pending(Future *future) noexcept { return state_of(future) == FutureState::pending; }
+
+/// Null: it is bound to none yet. Lives as long as the future.
+inline Bridge *bridge_of(Future *future) noexcept {
+    const Locked lock(as_object(future));
+    return future->bridge;
+}
+/// A new reference to what the pointer points to, which may be null.
+inline Ref copy_of(Future *future, PyObject *Future::*field) noexcept {
+    const Locked lock(as_object(future));
+    return Ref::borrow(future->*field);
+}
+
+/// False from now on; returns what it was.
+bool take_flag(Future *, bool Future::*flag) noexcept;
+/// asyncio's handshake.
+inline void set_blocking(Future *future, bool blocking) noexcept {
+    const Locked lock(as_object(future));
+    future->blocking = blocking;
+}
+
 /// GIL. False for an object that a subclass made without calling our __init__.
-inline bool is_initialized(const Future *future) noexcept {
-    return future->operation || future->bridge || future->state != FutureState::pending;
+inline bool is_initialized(Future *future) noexcept {
+    return future->operation || bridge_of(future) || !is_pending(future);
 }
 
 /// GIL. Makes a zeroed object a pending future of this loop; null: of an operation that is not bound yet.
@@ -56,7 +83,8 @@ Future *make_wait(Bridge &) noexcept;
 PyObject *make_finished(PyObject *result) noexcept;
 
 /// GIL, loop thread. The one way in which a pending future becomes done: with a result, an exception, or (both null)
-/// cancelled by the native side. The caller holds a reference. `direct` and the answer: as future_resolve.
+/// cancelled by the native side; one that is done stays as it is. `direct` and the answer: as future_resolve. Of this
+/// and the next ones the caller holds a reference.
 int future_complete(Future *, Ref result, Ref exception, bool direct) noexcept;
 /// GIL, loop thread. Takes what the operation was completed with, converted, and wakes who waits. `direct`: we are in a
 /// drain, outside of every task, and may resume tasks. -1: an error that must pass, after everything is in order.

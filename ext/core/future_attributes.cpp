@@ -7,7 +7,12 @@
 namespace aiobridge::core {
 namespace {
 
-PyObject *get_blocking(PyObject *self, void *) noexcept { return PyBool_FromLong(as_future(self)->blocking); }
+bool flag(PyObject *self, bool Future::*which) noexcept {
+    const Locked lock(self);
+    return as_future(self)->*which;
+}
+
+PyObject *get_blocking(PyObject *self, void *) noexcept { return PyBool_FromLong(flag(self, &Future::blocking)); }
 
 // -1 with AttributeError: a setter was called to delete.
 int refuse_deletion(PyObject *value, const char *name) noexcept {
@@ -23,12 +28,12 @@ int set_blocking(PyObject *self, PyObject *value, void *) noexcept {
     const int truth = PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
-    as_future(self)->blocking = truth;
+    set_blocking(as_future(self), truth);
     return 0;
 }
 
 PyObject *get_log_traceback(PyObject *self, void *) noexcept {
-    return PyBool_FromLong(as_future(self)->never_retrieved);
+    return PyBool_FromLong(flag(self, &Future::never_retrieved));
 }
 
 int set_log_traceback(PyObject *self, PyObject *value, void *) noexcept {
@@ -41,32 +46,35 @@ int set_log_traceback(PyObject *self, PyObject *value, void *) noexcept {
         raise(PyExc_ValueError, "_log_traceback can only be set to False");
         return -1;
     }
-    as_future(self)->never_retrieved = false;
+    take_flag(as_future(self), &Future::never_retrieved);
     return 0;
 }
 
-PyObject *or_none(PyObject *object) noexcept { return Ref::borrow(object ? object : Py_None).release(); }
-
-PyObject *get_result(PyObject *self, void *) noexcept {
-    return or_none(as_future(self)->exception ? nullptr : as_future(self)->value);
+PyObject *or_none(Ref object) noexcept { return object ? object.release() : Ref::borrow(Py_None).release(); }
+PyObject *or_none(PyObject *self, PyObject *Future::*field) noexcept {
+    return or_none(copy_of(as_future(self), field));
 }
 
-PyObject *get_exception(PyObject *self, void *) noexcept { return or_none(as_future(self)->exception); }
+PyObject *get_result(PyObject *self, void *) noexcept {
+    return or_none(copy_of(as_future(self), &Future::exception) ? Ref() : copy_of(as_future(self), &Future::value));
+}
 
-PyObject *get_source_traceback(PyObject *self, void *) noexcept { return or_none(as_future(self)->source_traceback); }
+PyObject *get_exception(PyObject *self, void *) noexcept { return or_none(self, &Future::exception); }
+
+PyObject *get_source_traceback(PyObject *self, void *) noexcept { return or_none(self, &Future::source_traceback); }
 
 PyObject *get_callbacks(PyObject *self, void *) noexcept {
-    return as_future(self)->callback ? callbacks_of(as_future(self)).release() : or_none(nullptr);
+    Ref all = callbacks_of(as_future(self));
+    return all && PyList_GET_SIZE(all.get()) == 0 ? or_none(Ref()) : all.release();
 }
 
 PyObject *get_loop_attribute(PyObject *self, void *) noexcept {
-    Future *future = as_future(self);
-    Ref loop = future->bridge ? future->bridge->loop() : Ref();
-    return loop ? loop.release() : Ref::borrow(Py_None).release();
+    Bridge *bridge = bridge_of(as_future(self));
+    return or_none(bridge ? bridge->loop() : Ref());
 }
 
 const char *state_name(Future *future) noexcept {
-    switch (future->state) {
+    switch (state_of(future)) {
     case FutureState::pending: return "PENDING";
     case FutureState::cancelled: return "CANCELLED";
     case FutureState::finished: break;
@@ -75,13 +83,14 @@ const char *state_name(Future *future) noexcept {
 }
 
 // asyncio.gather reads it from cancelled children.
-PyObject *get_cancel_message(PyObject *self, void *) noexcept { return or_none(as_future(self)->cancel_message); }
+PyObject *get_cancel_message(PyObject *self, void *) noexcept { return or_none(self, &Future::cancel_message); }
 
 int set_cancel_message(PyObject *self, PyObject *value, void *) noexcept {
     if (refuse_deletion(value, "_cancel_message") != 0)
         return -1;
     Ref message = value == Py_None ? Ref() : Ref::borrow(value);
-    const Ref old(std::exchange(as_future(self)->cancel_message, message.release()));
+    const Locked lock(self);
+    message = Ref(std::exchange(as_future(self)->cancel_message, message.release())); // dropped after the lock
     return 0;
 }
 

@@ -4,6 +4,7 @@
 namespace aiobridge::core {
 namespace {
 
+// Its fields: under Locked, though nobody but the task that awaits should have it.
 struct FutureIterator {
     PyObject_HEAD
     Future *future; // owned; null at the end
@@ -14,25 +15,40 @@ PyTypeObject *iterator_type;
 
 FutureIterator *as_iterator(PyObject *object) noexcept { return reinterpret_cast<FutureIterator *>(object); }
 
+// What it holds, to be dropped outside of the lock.
+Ref take_future(PyObject *self) noexcept {
+    const Locked lock(self);
+    return Ref(as_object(std::exchange(as_iterator(self)->future, nullptr)));
+}
+
 PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
-    FutureIterator *iterator = as_iterator(self);
-    if (!iterator->future) {
-        *out = nullptr;
+    Ref held;
+    bool yielded = false;
+    {
+        const Locked lock(self);
+        held = Ref::borrow(as_object(as_iterator(self)->future));
+        yielded = as_iterator(self)->yielded;
+    }
+    *out = nullptr;
+    if (!held) {
         raise(PyExc_RuntimeError, "an await of aiobridge.Future was used twice; await the future again instead");
         return PYGEN_ERROR;
     }
-    if (iterator->yielded && iterator->future->state == FutureState::pending) {
-        *out = nullptr;
+    if (yielded && is_pending(as_future(held.get()))) {
         raise(PyExc_RuntimeError,
               "%R is still pending: await wasn't used with it, or no loop runs the coroutine that awaits it",
-              reinterpret_cast<PyObject *>(iterator->future));
+              held.get());
         return PYGEN_ERROR;
     }
-    const PySendResult step = future_step(iterator->future, out);
-    if (step == PYGEN_NEXT)
-        iterator->yielded = true;
-    else
-        Py_CLEAR(iterator->future);
+    const PySendResult step = future_step(as_future(held.get()), out);
+    if (step == PYGEN_NEXT) {
+        const Locked lock(self);
+        as_iterator(self)->yielded = true;
+    } else {
+        const ErrorAside error;
+        take_future(self);
+        held = Ref();
+    }
     return step;
 }
 
@@ -78,13 +94,13 @@ PyObject *throw_method(PyObject *self, PyObject *const *arguments, Py_ssize_t co
     }
     if (traceback)
         PyException_SetTraceback(exception.get(), traceback);
-    Py_CLEAR(as_iterator(self)->future);
+    take_future(self);
     set_exception(exception.get());
     return nullptr;
 }
 
 PyObject *close_method(PyObject *self, PyObject *) noexcept {
-    Py_CLEAR(as_iterator(self)->future);
+    take_future(self);
     Py_RETURN_NONE;
 }
 
@@ -95,7 +111,7 @@ int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
 }
 
 int clear(PyObject *self) noexcept {
-    Py_CLEAR(as_iterator(self)->future);
+    take_future(self);
     return 0;
 }
 

@@ -14,6 +14,8 @@
 
 #include <structmember.h>
 
+#include <iterator>
+
 namespace aiobridge::core {
 
 PyTypeObject *future_type;
@@ -29,9 +31,9 @@ PyObject *result(PyObject *self, PyObject *const *arguments, Py_ssize_t count, P
         return raise(PyExc_TypeError, "result() takes one argument, timeout");
     if (count + named == 1)
         timeout = arguments[0];
-    if (future->state == FutureState::pending && wait_for_result(future, timeout) != 0)
+    if (is_pending(future) && wait_for_result(future, timeout) != 0)
         return nullptr;
-    if (future->state == FutureState::pending)
+    if (is_pending(future))
         return raise(names.invalid_state_error,
                      "%R has no result yet, and would not get one by waiting here: await it in its loop", self);
     return future_outcome(future);
@@ -39,21 +41,20 @@ PyObject *result(PyObject *self, PyObject *const *arguments, Py_ssize_t count, P
 
 PyObject *exception(PyObject *self, PyObject *) noexcept {
     Future *future = as_future(self);
-    switch (future->state) {
+    switch (state_of(future)) {
     case FutureState::pending: return raise(names.invalid_state_error, "%R has no exception yet, and no result", self);
     case FutureState::cancelled: return future_outcome(future);
     case FutureState::finished: break;
     }
-    future->never_retrieved = false;
-    return Ref::borrow(future->exception ? future->exception : Py_None).release();
+    take_flag(future, &Future::never_retrieved);
+    Ref error = copy_of(future, &Future::exception);
+    return error ? error.release() : Ref::borrow(Py_None).release();
 }
 
-PyObject *done(PyObject *self, PyObject *) noexcept {
-    return PyBool_FromLong(as_future(self)->state != FutureState::pending);
-}
+PyObject *done(PyObject *self, PyObject *) noexcept { return PyBool_FromLong(!is_pending(as_future(self))); }
 
 PyObject *cancelled(PyObject *self, PyObject *) noexcept {
-    return PyBool_FromLong(as_future(self)->state == FutureState::cancelled);
+    return PyBool_FromLong(state_of(as_future(self)) == FutureState::cancelled);
 }
 
 PyObject *cancel(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept {
@@ -71,9 +72,10 @@ PyObject *get_loop(PyObject *self, PyObject *) noexcept {
     Future *future = as_future(self);
     if (future_bind(future) != 0)
         return nullptr;
-    if (!future->bridge)
+    Bridge *bridge = bridge_of(future);
+    if (!bridge)
         return raise_no_loop(future);
-    Ref loop = future->bridge->loop();
+    Ref loop = bridge->loop();
     return loop ? loop.release() : raise(names.closed_error, "the loop of %R is gone", self);
 }
 
@@ -90,16 +92,18 @@ PyObject *asyncio_repr(PyObject *self) noexcept {
 
 PyObject *repr(PyObject *self) noexcept {
     Future *future = as_future(self);
-    const char *state = future->state == FutureState::pending     ? "pending"
-                        : future->state == FutureState::cancelled ? "cancelled"
-                        : future->exception                       ? "failed"
-                                                                  : "finished";
+    const FutureState now = state_of(future);
+    const char *state = now == FutureState::pending           ? "pending"
+                        : now == FutureState::cancelled       ? "cancelled"
+                        : copy_of(future, &Future::exception) ? "failed"
+                                                              : "finished";
     if (!future->operation)
         return asyncio_repr(self);
-    const Ref made = short_text(future->operation->site()), loop = Bridge::loop_text(future->bridge);
+    const Ref made = short_text(future->operation->site()), loop = Bridge::loop_text(bridge_of(future));
     if (!made || !loop)
         return nullptr;
-    PyObject *stack = future->source_traceback;
+    const Ref kept = copy_of(future, &Future::source_traceback);
+    PyObject *stack = kept.get();
     if (!stack || !PyList_Check(stack) || PyList_GET_SIZE(stack) == 0)
         return PyUnicode_FromFormat("<aiobridge.Future %s, made at %U, %U>", state, made.get(), loop.get());
     PyObject *frame = PyList_GET_ITEM(stack, PyList_GET_SIZE(stack) - 1);
@@ -110,45 +114,41 @@ PyObject *repr(PyObject *self) noexcept {
                                 loop.get(), caller.get(), line.get());
 }
 
+constexpr PyObject *Future::*fields[] = {&Future::callback,        &Future::context,   &Future::more_callbacks,
+                                         &Future::value,           &Future::exception, &Future::cancel_message,
+                                         &Future::source_traceback};
+
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
-    Future *future = as_future(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(future->callback);
-    Py_VISIT(future->context);
-    Py_VISIT(future->more_callbacks);
-    Py_VISIT(future->value);
-    Py_VISIT(future->exception);
-    Py_VISIT(future->cancel_message);
-    Py_VISIT(future->source_traceback);
+    for (const auto field : fields)
+        Py_VISIT(as_future(self)->*field);
     return 0;
 }
 
 int clear(PyObject *self) noexcept {
-    Future *future = as_future(self);
-    Py_CLEAR(future->callback);
-    Py_CLEAR(future->context);
-    Py_CLEAR(future->more_callbacks);
-    Py_CLEAR(future->value);
-    Py_CLEAR(future->exception);
-    Py_CLEAR(future->cancel_message);
-    Py_CLEAR(future->source_traceback);
-    return 0;
+    Ref dropped[std::size(fields)];
+    const Locked lock(self);
+    for (std::size_t i = 0; i < std::size(fields); ++i)
+        dropped[i] = Ref(std::exchange(as_future(self)->*fields[i], nullptr));
+    return 0; // first the lock goes, then they
 }
 
 void finalize(PyObject *self) noexcept {
     Future *future = as_future(self);
-    if (!future->never_retrieved || !future->exception)
+    const Ref exception = copy_of(future, &Future::exception);
+    if (!take_flag(future, &Future::never_retrieved) || !exception)
         return;
     const ErrorAside error;
-    future->never_retrieved = false;
-    const Ref loop = future->bridge ? future->bridge->loop() : Ref();
+    Bridge *bridge = bridge_of(future);
+    const Ref loop = bridge ? bridge->loop() : Ref();
     if (!loop)
         return;
     const Ref name(Py_TYPE(self) == future_type ? PyUnicode_FromString("aiobridge.Future")
                                                 : PyType_GetName(Py_TYPE(self)));
     const Ref message(name ? PyUnicode_FromFormat("%U exception was never retrieved", name.get()) : nullptr);
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
-    if (!text || call_exception_handler(loop.get(), text, future->exception, self, future->source_traceback) != 0)
+    const Ref stack = copy_of(future, &Future::source_traceback);
+    if (!text || call_exception_handler(loop.get(), text, exception.get(), self, stack.get()) != 0)
         PyErr_WriteUnraisable(self);
 }
 
@@ -158,10 +158,11 @@ void dealloc(PyObject *self) noexcept {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Future *future = as_future(self);
-    Bridge::unlink(future->member);
+    if (future->bridge)
+        future->bridge->unlink(future->member);
     // First, because what follows may run foreign code, which must not find us.
     if (future->operation)
-        future->operation->future = nullptr;
+        future->operation->future.clear();
     if (future->weak_references)
         PyObject_ClearWeakRefs(self);
     // Nobody waits any more: a pending operation is abandoned, which reaches its hook on the hook thread.

@@ -3,13 +3,12 @@
 
 #include "call.h"
 #include "callback.h"
+#include "locked.h"
 
 namespace aiobridge::core {
 namespace {
 
 PyTypeObject *handler_type;
-
-Handler *as_handler(PyObject *object) noexcept { return reinterpret_cast<Handler *>(object); }
 
 // Everything that waits fails now: nobody's std::future waits for ever.
 void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
@@ -18,9 +17,13 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
     callback.limit().close();
     while (Call *call = callback.limit().take_waiting())
         call->refuse(AIOBRIDGE_CLOSED, reason);
-    while (handler->running)
-        handler->running->loop_closed(reason, drop_now);
-    Ref references[] = {Ref(std::exchange(handler->function, nullptr)), Ref(std::exchange(handler->context, nullptr))};
+    callback.end_running(reason, drop_now);
+    Ref references[2];
+    {
+        const Locked lock(object);
+        references[0] = Ref(std::exchange(handler->function, nullptr));
+        references[1] = Ref(std::exchange(handler->context, nullptr));
+    }
     for (Ref &reference : references)
         if (!drop_now && reference)
             drop_later(callback.runtime(), std::move(reference));
@@ -38,7 +41,8 @@ void dealloc(PyObject *self) noexcept {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Handler *handler = as_handler(self);
-    Bridge::unlink(handler->member);
+    if (handler->callback)
+        handler->callback->bridge().unlink(handler->member);
     Py_CLEAR(handler->function);
     Py_CLEAR(handler->context);
     if (handler->callback)
@@ -56,17 +60,6 @@ PyType_Slot slots[] = {
 PyType_Spec spec = {"aiobridge._core.Handler", sizeof(Handler), 0,
                     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 
-// On its own loop, which another thread may run: a context, and with it a scope, can be copied to there.
-Ref cancel(PyObject *task, Bridge &bridge) noexcept {
-    if (bridge.runs_here())
-        return guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); });
-    const Ref loop = bridge.loop(), method(PyObject_GetAttr(task, names.cancel));
-    if (!loop || !method)
-        return loop ? Ref() : Ref::borrow(Py_None); // a loop that is gone has no tasks
-    PyObject *arguments[] = {loop.get(), method.get()};
-    return guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); });
-}
-
 } // namespace
 
 int register_handler() noexcept {
@@ -74,40 +67,29 @@ int register_handler() noexcept {
     return handler_type ? 0 : -1;
 }
 
-int cancel_running(Handler *handler) noexcept {
-    Ref tasks(PyList_New(0)), interrupt;
-    for (Call *call = handler->running; tasks && call; call = call->next_running())
-        if (PyList_Append(tasks.get(), call->task()) != 0)
-            tasks = Ref();
-    // Foreign code from here on, which may end calls.
-    for (Py_ssize_t i = 0; tasks && i < PyList_GET_SIZE(tasks.get()); ++i) {
-        PyObject *task = PyList_GET_ITEM(tasks.get(), i);
-        if (cancel(task, handler->callback->bridge()))
-            continue;
-        if (write_unraisable(task) != 0)
-            interrupt = take_exception();
-    }
-    if (!tasks)
-        PyErr_WriteUnraisable(nullptr); // no memory
-    if (!interrupt)
-        return 0;
-    set_exception(interrupt.get());
-    return -1;
-}
-
-Handler *make_handler(Callback &callback, Bridge &bridge, PyObject *function) noexcept {
+Ref make_handler(Callback &callback, PyObject *function) noexcept {
     Ref context(PyContext_CopyCurrent());
-    auto *handler = context ? as_handler(handler_type->tp_alloc(handler_type, 0)) : nullptr;
-    if (!handler)
-        return nullptr;
+    Ref made(context ? handler_type->tp_alloc(handler_type, 0) : nullptr);
+    if (!made)
+        return made;
+    Handler *handler = as_handler(made.get());
     callback.retain();
     handler->callback = &callback;
     handler->function = Ref::borrow(function).release();
     handler->context = context.release();
-    handler->member.object = reinterpret_cast<PyObject *>(handler);
+    handler->member.object = made.get();
     handler->member.loop_closed = on_loop_closed;
-    bridge.link(handler->member);
-    return handler;
+    return made;
+}
+
+Ref function_of(Handler *handler) noexcept {
+    const Locked lock(reinterpret_cast<PyObject *>(handler));
+    return Ref::borrow(handler->function);
+}
+
+Ref context_of(Handler *handler) noexcept {
+    const Locked lock(reinterpret_cast<PyObject *>(handler));
+    return Ref::borrow(handler->context);
 }
 
 } // namespace aiobridge::core

@@ -6,22 +6,23 @@
 
 namespace aiobridge::core {
 
-class Call;
 class Callback;
 
-/// Holds the Python function, and knows the calls that tasks run. GIL throughout. Not seen by users.
+/// Holds the Python function. GIL throughout. Not seen by users.
 struct Handler {
     PyObject_HEAD
     Callback *callback;           // a reference
-    PyObject *function, *context; // null once the loop is closed
-    Call *running;                // a list
-    Member member;                // of its bridge, so that the end of the loop reaches those calls
+    PyObject *function, *context; // null once the loop is closed; under Locked
+    Member member;                // of its bridge, so that the end of the loop reaches the callback's calls
 };
 
 int register_handler() noexcept;
-/// Cancels the tasks that run calls. -1 with an error that must pass.
-int cancel_running(Handler *) noexcept;
-/// A new reference; `callback` gives one of its own. Takes a copy of the current context.
-Handler *make_handler(Callback &callback, Bridge &, PyObject *function) noexcept;
+inline Handler *as_handler(PyObject *object) noexcept { return reinterpret_cast<Handler *>(object); }
+/// A new reference, null with an error; `callback` gives one of its own. Takes a copy of the current context. To be
+/// linked to its bridge.
+Ref make_handler(Callback &callback, PyObject *function) noexcept;
+/// A new reference; null once the loop is closed.
+Ref function_of(Handler *) noexcept;
+Ref context_of(Handler *) noexcept;
 
 } // namespace aiobridge::core

@@ -24,7 +24,7 @@
 namespace py = pybind11;
 namespace core = aiobridge::core;
 
-PYBIND11_MODULE(_core_contents, m) {
+PYBIND11_MODULE(_core_contents, m, py::mod_gil_not_used()) {
     const auto must = [](int status) {
         if (status != 0)
             throw py::error_already_set();

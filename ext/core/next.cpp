@@ -2,6 +2,7 @@
 #include "next.h"
 
 #include "future_iterator.h"
+#include "locked.h"
 #include "stream.h"
 
 namespace aiobridge::core {
@@ -9,30 +10,52 @@ namespace {
 
 PyTypeObject *next_type;
 
-// Few are alive at a time: one for each consumer. GIL.
+// Few are alive at a time: one for each consumer. GIL; without one, Python's allocator keeps lists for each thread
+// itself.
+#if defined(Py_GIL_DISABLED)
+Next *take_from_free_list() noexcept { return nullptr; }
+bool put_on_free_list(Next *) noexcept { return false; }
+#else
 constexpr int free_limit = 32;
 Next *free_list[free_limit];
 int free_count = 0;
 
+Next *take_from_free_list() noexcept { return free_count ? free_list[--free_count] : nullptr; }
+bool put_on_free_list(Next *next) noexcept {
+    if (free_count == free_limit)
+        return false;
+    free_list[free_count++] = next;
+    return true;
+}
+#endif
+
 Next *as_next(PyObject *object) noexcept { return reinterpret_cast<Next *>(object); }
 
 void finish(Next *next) noexcept {
-    if (Stream *stream = std::exchange(next->stream, nullptr)) {
-        forget_next(stream, next);
-        Py_DECREF(reinterpret_cast<PyObject *>(stream));
+    Ref stream;
+    {
+        const Locked lock(reinterpret_cast<PyObject *>(next));
+        stream = Ref(as_object(std::exchange(next->stream, nullptr)));
     }
+    if (stream)
+        forget_next(as_stream(stream.get()), next);
 }
 
 PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
     Next *next = as_next(self);
-    if (!next->stream) {
+    Ref stream;
+    {
+        const Locked lock(self);
+        stream = Ref::borrow(as_object(next->stream));
+    }
+    if (!stream) {
         *out = nullptr;
         raise(PyExc_RuntimeError,
               "what __anext__() or get() of an aiobridge.Stream returned was awaited twice; call it again for the next "
               "event");
         return PYGEN_ERROR;
     }
-    const PySendResult step = step_next(next, out);
+    const PySendResult step = step_next(next, as_stream(stream.get()), out);
     if (step != PYGEN_NEXT)
         finish(next);
     return step;
@@ -58,9 +81,7 @@ void dealloc(PyObject *self) noexcept {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     finish(as_next(self));
-    if (free_count < free_limit)
-        free_list[free_count++] = as_next(self);
-    else
+    if (!put_on_free_list(as_next(self)))
         type->tp_free(self);
     Py_DECREF(type);
 }
@@ -87,9 +108,8 @@ int register_next(PyObject *module) noexcept {
 }
 
 PyObject *make_next(Stream *stream, const Request &request) noexcept {
-    Next *next;
-    if (free_count) {
-        next = free_list[--free_count];
+    Next *next = take_from_free_list();
+    if (next) {
         PyObject_Init(reinterpret_cast<PyObject *>(next), next_type);
         PyObject_GC_Track(next);
     } else {
@@ -97,7 +117,7 @@ PyObject *make_next(Stream *stream, const Request &request) noexcept {
         if (!next)
             return nullptr;
     }
-    next->stream = reinterpret_cast<Stream *>(Ref::borrow(reinterpret_cast<PyObject *>(stream)).release());
+    next->stream = as_stream(Ref::borrow(as_object(stream)).release());
     next->request = request;
     next->deadline = {};
     return reinterpret_cast<PyObject *>(next);

@@ -27,18 +27,18 @@ struct Request {
 /// is the stream's wait, so that no result can be stored outside the buffer and lost there when the task is cancelled.
 struct Next {
     PyObject_HEAD
-    Stream *stream; // owned; null once it is over
+    Stream *stream; // owned; null once it is over. Under Locked; the rest is for whoever steps
     Request request;
     std::chrono::steady_clock::time_point deadline; // of the delay; zero before the first event was seen
 };
 
 int register_next(PyObject *module) noexcept;
 
-/// GIL. From a free list: an event that is buffered costs no allocation but its own object.
+/// GIL. From a free list, in builds with a GIL: an event that is buffered costs no allocation but its own object.
 PyObject *make_next(Stream *, const Request &) noexcept;
 
 /// GIL, loop thread. One step: what was asked for, null with an error, or what is to be yielded to the task.
-PySendResult step_next(Next *, PyObject **out) noexcept;
+PySendResult step_next(Next *, Stream *, PyObject **out) noexcept;
 /// GIL. The Next is over, or was dropped.
 void forget_next(Stream *, Next *) noexcept;
 /// GIL. True, with a Python error, while another one than `by` has the stream, or in a child process.

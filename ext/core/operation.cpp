@@ -189,10 +189,10 @@ int Operation::enter_scope() noexcept {
         [](void *operation) noexcept { static_cast<Operation *>(operation)->release(); },
         [](void *object, PyObject *why) noexcept {
             auto *operation = static_cast<Operation *>(object);
-            if (!operation->future)
-                operation->cancel(AIOBRIDGE_SCOPE_EXIT, true);
+            if (const Ref future = operation->future.get())
+                future_cancel(as_future(future.get()), why, AIOBRIDGE_SCOPE_EXIT);
             else
-                future_cancel(operation->future, why, AIOBRIDGE_SCOPE_EXIT);
+                operation->cancel(AIOBRIDGE_SCOPE_EXIT, true);
             return PyErr_Occurred() ? -1 : 0;
         },
         [](void *operation) noexcept { return static_cast<Operation *>(operation)->describe(); },
@@ -208,7 +208,9 @@ PyObject *Operation::describe() noexcept {
 }
 
 int Operation::deliver(Bridge &bridge) {
-    const int result = future ? future_resolve(future, bridge.may_resume) : 0;
+    int result = 0;
+    if (const Ref object = future.get())
+        result = future_resolve(as_future(object.get()), bridge.may_resume);
     release();
     return result;
 }

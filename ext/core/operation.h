@@ -4,6 +4,7 @@
 #include "counted.h"
 #include "hooks.h"
 #include "item.h"
+#include "locked.h"
 #include "scope.h"
 
 #include <aiobridge/c_api.h>
@@ -77,8 +78,7 @@ public:
     int deliver(Bridge &) override;
     void discard() noexcept override;
 
-    Future *future = nullptr; // GIL. Borrowed: cleared by the Future's end
-    bool had_future = false;  // GIL
+    Borrowed<Future> future;
 
 private:
     explicit Operation(const aiobridge_operation_options &) noexcept;

@@ -36,7 +36,7 @@ Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
         return Resumed::must_pass;
     }
     // A task keeps its coroutine's errors to itself; this is one of the task's own.
-    const Ref loop = future->bridge->loop();
+    const Ref loop = bridge_of(future)->loop();
     return loop && call_exception_handler(loop.get(), "a task could not be resumed", error.get(),
                                           reinterpret_cast<PyObject *>(future)) != 0
                ? Resumed::must_pass
@@ -53,12 +53,13 @@ bool is_closed(PyObject *loop) noexcept {
 } // namespace
 
 int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
-    const Ref loop = future->bridge ? future->bridge->loop() : Ref();
+    Bridge *bridge = bridge_of(future);
+    const Ref loop = bridge ? bridge->loop() : Ref();
     if (!loop)
         return 0; // the loop is gone, and with it everything that waited
     PyObject *arguments[] = {loop.get(), callback, reinterpret_cast<PyObject *>(future), context};
     // A future may be cancelled, or its result claimed, on another thread.
-    PyObject *method = future->bridge->runs_here() ? names.call_soon : names.call_soon_threadsafe;
+    PyObject *method = bridge->runs_here() ? names.call_soon : names.call_soon_threadsafe;
     const auto schedule = [&] { return Ref(PyObject_VectorcallMethod(method, arguments, 3, names.context_keyword)); };
     const Py_ssize_t references = Py_REFCNT(callback);
     if (guarded(schedule))
@@ -82,8 +83,13 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
 
 int run_callbacks(Future *future, bool direct) noexcept {
     // Detached first: what is called may add to the future, drop it, or wait for it again.
-    const Ref callback(std::exchange(future->callback, nullptr)), context(std::exchange(future->context, nullptr));
-    const Ref more(std::exchange(future->more_callbacks, nullptr));
+    Ref callback, context, more;
+    {
+        const Locked lock(as_object(future));
+        callback = Ref(std::exchange(future->callback, nullptr));
+        context = Ref(std::exchange(future->context, nullptr));
+        more = Ref(std::exchange(future->more_callbacks, nullptr));
+    }
     if (!callback)
         return 0;
     Ref interrupt;
@@ -91,7 +97,7 @@ int run_callbacks(Future *future, bool direct) noexcept {
         if (call_soon(future, function, its_context) == 0)
             return;
         Ref error = take_exception();
-        const Ref loop = future->bridge->loop();
+        const Ref loop = bridge_of(future)->loop();
         if (must_pass(error.get()))
             interrupt = std::move(error);
         else if (loop && call_exception_handler(loop.get(), "a callback of a Future could not be scheduled",

@@ -60,7 +60,8 @@ public:
 
     /// Any thread, never blocks.
     void defer(Deferred *work) noexcept;
-    /// GIL. -1 with an error that must pass; all the work is done all the same.
+    /// GIL. -1 with an error that must pass; all the work is done all the same. Two threads that come here at once
+    /// share it: each takes a chain of its own.
     int run_deferred(_object *loop);
     /// Any thread, a hint: somebody waits for a drain to do it.
     bool has_deferred() const noexcept { return deferred_.holds(); }
@@ -94,9 +95,9 @@ public:
     Roster<Channel> channels;
     Counts past_events; // of channels that are gone; guarded by the roster's lock
 
-    _is *const interpreter;                   // captured at import; not null
-    _ts *notifier_thread = nullptr;           // the notifier's own; touched by that thread alone, inside the gate
-    WakeMode wake_mode = WakeMode::call_soon; // GIL. For loops to come
+    _is *const interpreter;         // captured at import; not null
+    _ts *notifier_thread = nullptr; // the notifier's own; touched by that thread alone, inside the gate
+    std::atomic<WakeMode> wake_mode{WakeMode::call_soon}; // relaxed. For loops to come
 
 private:
     Runtime();

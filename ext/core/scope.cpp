@@ -124,7 +124,7 @@ struct Scope::Methods {
 
     static PyObject *leave(PyObject *self, PyObject *) noexcept {
         Scope &scope = of(self);
-        scope.left_ = true;
+        scope.left_.store(true, std::memory_order_relaxed);
         Objects objects;
         const Ref why(PyUnicode_FromFormat("%R was left", self));
         if (!why || !objects.find(scope))
@@ -174,7 +174,7 @@ struct Scope::Methods {
         return descriptions.release();
     }
 
-    static PyObject *is_left(PyObject *self, void *) noexcept { return PyBool_FromLong(of(self).left_); }
+    static PyObject *is_left(PyObject *self, void *) noexcept { return PyBool_FromLong(of(self).is_left()); }
 
     static PyObject *create(PyTypeObject *type, PyObject *arguments, PyObject *keywords) noexcept {
         static const char *names_[] = {"name", nullptr};

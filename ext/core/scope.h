@@ -47,7 +47,7 @@ public:
     static Ref current() noexcept;
     static Scope &of(PyObject *scope) noexcept;
 
-    bool is_left() const noexcept { return left_; }
+    bool is_left() const noexcept { return left_.load(std::memory_order_relaxed); }
 
     void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
     void release() noexcept;
@@ -59,7 +59,7 @@ private:
     ~Scope() = default;
 
     std::atomic<std::uint32_t> references_{1}; // the Python object, and each entry
-    bool left_ = false;                        // GIL
+    std::atomic<bool> left_{false};            // relaxed: who leaves and who enters hold the GIL
     Roster<Entry> entries_;
     Operation *waiter_ = nullptr; // a promise; guarded by the roster's lock. Completed when nothing is left
 };

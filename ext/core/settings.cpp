@@ -39,8 +39,10 @@ void configure_wakeup(const std::string &name) {
         Runtime::current().wake_mode = mode;
         return;
     }
-    Bridge *bridge = Bridge::find(loop);
-    if (!bridge && !(bridge = Bridge::make(loop, mode)))
+    BridgeRef bridge = Bridge::find(loop);
+    if (!bridge)
+        bridge = Bridge::make(loop, mode);
+    if (!bridge)
         throw py::error_already_set();
     // A loop without readers has `call_soon` whatever it was asked for; that is no error, and counted.
     if (bridge->mode() != mode && bridge->has_readers())
@@ -104,7 +106,7 @@ py::dict settings() {
     result["wakeup"] = name_of(runtime.wake_mode);
     result["pool_threads"] = runtime.pool.size();
     PyObject *loop = running_loop();
-    const Bridge *bridge = loop ? Bridge::find(loop) : nullptr;
+    const BridgeRef bridge = loop ? Bridge::find(loop) : BridgeRef();
     result["loop_wakeup"] = bridge ? py::object(py::str(name_of(bridge->mode()))) : py::none();
     return result;
 }

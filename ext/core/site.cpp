@@ -1,6 +1,8 @@
 // ext/core/site.cpp: the place in Python code where something was made
 #include "site.h"
 
+#include "locked.h"
+
 #include <cstring>
 #include <new>
 #include <string>
@@ -16,6 +18,7 @@ struct Hash : std::hash<std::string_view> {
 
 // GIL. Never destroyed: sites are asked for after the interpreter is gone.
 auto *kept_strings = new std::unordered_set<std::string, Hash, std::equal_to<>>;
+PythonLock kept_lock;
 
 const char *keep(PyObject *text) noexcept {
     Py_ssize_t size = 0;
@@ -26,6 +29,7 @@ const char *keep(PyObject *text) noexcept {
     }
     const std::string_view key(utf8, static_cast<std::size_t>(size));
     try {
+        const std::lock_guard lock(kept_lock);
         const auto found = kept_strings->find(key);
         return (found != kept_strings->end() ? found : kept_strings->emplace(key).first)->c_str();
     } catch (const std::bad_alloc &) {
@@ -35,8 +39,8 @@ const char *keep(PyObject *text) noexcept {
 
 bool is_ours(PyFrameObject *frame) noexcept {
     const Ref globals(PyFrame_GetGlobals(frame));
-    PyObject *name = PyDict_GetItemWithError(globals.get(), names.name_attribute);
-    const char *utf8 = name && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : nullptr;
+    const Ref name(PyObject_GetItem(globals.get(), names.name_attribute));
+    const char *utf8 = name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : nullptr;
     PyErr_Clear();
     return utf8 && std::strncmp(utf8, "aiobridge.", std::strlen("aiobridge.")) == 0;
 }

@@ -19,13 +19,14 @@ namespace {
 
 PyTypeObject *stream_type;
 
-Stream *as_stream(PyObject *object) noexcept { return reinterpret_cast<Stream *>(object); }
-PyObject *as_object(Stream *stream) noexcept { return reinterpret_cast<PyObject *>(stream); }
-
 void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     Stream *stream = as_stream(object);
-    stream->lost = stream->channel->size() > 0;
-    stream->left = true;
+    {
+        const bool lost = stream->channel->size() > 0;
+        const Locked lock(object);
+        stream->lost = lost;
+        stream->left = true;
+    }
     stream->channel->leave(reason);
 }
 
@@ -107,10 +108,12 @@ PyObject *repr(PyObject *self) noexcept {
 }
 
 int clear(PyObject *self) noexcept {
-    Py_CLEAR(as_stream(self)->wait);
-    Py_CLEAR(as_stream(self)->timer);
-    Py_CLEAR(as_stream(self)->deferred);
-    return 0;
+    Ref wait, timer, deferred;
+    const Locked lock(self);
+    wait = Ref(as_object(std::exchange(as_stream(self)->wait, nullptr)));
+    timer = Ref(std::exchange(as_stream(self)->timer, nullptr));
+    deferred = Ref(std::exchange(as_stream(self)->deferred, nullptr));
+    return 0; // first the lock goes, then they
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
@@ -141,10 +144,11 @@ void dealloc(PyObject *self) noexcept {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     Stream *stream = as_stream(self);
-    Bridge::unlink(stream->member);
+    if (stream->bridge)
+        stream->bridge->unlink(stream->member);
     // First, because what follows may run foreign code, which must not find us.
     if (stream->channel)
-        stream->channel->stream = nullptr;
+        stream->channel->stream.clear();
     if (stream->weak_references)
         PyObject_ClearWeakRefs(self);
     clear(self);
@@ -242,11 +246,11 @@ int register_stream(PyObject *module) noexcept {
 PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) noexcept {
     if (channel.runtime().forked())
         return raise(names.closed_error, "a native stream made before this process was forked cannot be used here");
-    if (channel.stream)
-        return Ref::borrow(as_object(channel.stream)).release();
-    if (channel.had_stream)
+    if (Ref made = channel.stream.get())
+        return made.release();
+    if (channel.stream.was_set())
         return raise(PyExc_RuntimeError, "the Stream of a native stream was dropped; it cannot be made again");
-    Bridge *bridge = Bridge::of_running_loop();
+    const BridgeRef bridge = Bridge::of_running_loop();
     if (!bridge) {
         if (!PyErr_Occurred())
             raise(PyExc_RuntimeError,
@@ -256,42 +260,47 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
                   channel.site().file ? channel.site().file : "?", channel.site().line);
         return nullptr;
     }
-    Stream *stream = as_stream(stream_type->tp_alloc(stream_type, 0));
-    if (!stream)
+    Ref owner(stream_type->tp_alloc(stream_type, 0));
+    if (!owner)
         return nullptr;
-    if (channel.had_stream) {
-        // Foreign code ran meanwhile, and was faster.
-        Py_DECREF(as_object(stream));
+    Stream *stream = as_stream(owner.get());
+    stream->converter = converter;
+    stream->bridge = bridge->retained();
+    stream->member.object = owner.get();
+    stream->member.loop_closed = on_loop_closed;
+    channel.retain_consumer();
+    stream->channel = &channel;
+    if (!channel.stream.set(stream)) { // foreign code ran meanwhile, or another thread, and was faster
+        stream->channel = nullptr;
+        channel.release_consumer();
         return stream_object(channel, converter);
     }
-    if (channel.enter_scope() != 0) {
-        Py_DECREF(as_object(stream));
-        return nullptr;
-    }
-    channel.retain_consumer();
     channel.bind(*bridge);
-    channel.stream = stream;
-    channel.had_stream = true;
-    bridge->retain();
-    stream->channel = &channel;
-    stream->converter = converter;
-    stream->bridge = bridge;
-    stream->member.object = as_object(stream);
-    stream->member.loop_closed = on_loop_closed;
-    bridge->link(stream->member);
-    return as_object(stream);
+    if (channel.enter_scope() != 0)
+        return nullptr;
+    if (!bridge->link(stream->member))
+        on_loop_closed(owner.get(), AIOBRIDGE_LOOP_CLOSED, true);
+    return owner.release();
 }
 
 int stream_leave(Stream *stream, aiobridge_reason reason) noexcept {
-    stream->left = true;
-    Bridge::unlink(stream->member);
+    {
+        const Locked lock(as_object(stream));
+        stream->left = true;
+    }
+    stream->bridge->unlink(stream->member);
     stream->channel->leave(reason);
     // Not directly: whoever closes may be a task itself.
     return stream_wake(stream, false);
 }
 
 int stream_wake(Stream *stream, bool direct) noexcept {
-    return stream->wait ? future_finish_wait(stream->wait, direct) : 0;
+    Ref wait;
+    {
+        const Locked lock(as_object(stream));
+        wait = Ref::borrow(as_object(stream->wait));
+    }
+    return wait ? future_finish_wait(as_future(wait.get()), direct) : 0;
 }
 
 } // namespace aiobridge::core

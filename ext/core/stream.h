@@ -2,6 +2,7 @@
 #pragma once
 
 #include "bridge.h"
+#include "locked.h"
 #include "next.h"
 #include "python.h"
 
@@ -14,14 +15,15 @@ namespace aiobridge::core {
 class Channel;
 struct Future;
 
-/// The consumer's end of a channel. One consumer at a time. A member of its bridge until it is closed.
+/// The consumer's end of a channel. One consumer at a time. A member of its bridge until it is closed. GIL; in a
+/// free-threaded build the fields from `active` on are read and written under Locked, but for the thread that frees it.
 struct Stream {
     PyObject_HEAD
     Channel *channel; // its consumer's end
     const aiobridge_converter *converter;
     Bridge *bridge; // owned
     Member member;
-    Next *active;       // the __anext__ that waits, borrowed: cleared by its end
+    Next *active;       // the __anext__ that waits: cleared by its end, and never looked into
     Future *wait;       // what its task waits on; null while it only lets others run
     PyObject *timer;    // the loop's handle that ends the wait for a batch, or null
     PyObject *deferred; // an exception for the next step: it came in the middle of a batch
@@ -31,6 +33,13 @@ struct Stream {
     bool lost;       // its loop was closed with events in the buffer
     bool left;       // closed by the consumer, or with its loop: what is buffered is not for it any more
 };
+
+inline Stream *as_stream(PyObject *object) noexcept { return reinterpret_cast<Stream *>(object); }
+inline PyObject *as_object(Stream *stream) noexcept { return reinterpret_cast<PyObject *>(stream); }
+inline bool has_left(Stream *stream) noexcept {
+    const Locked lock(as_object(stream));
+    return stream->left;
+}
 
 int register_stream(PyObject *module) noexcept;
 

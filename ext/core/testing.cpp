@@ -31,10 +31,10 @@ int init(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept {
         return -1;
     }
     const Ref loop = given == Py_None ? current_loop() : Ref::borrow(given);
-    Bridge *bridge = loop ? Bridge::of(loop.get()) : nullptr;
+    const BridgeRef bridge = loop ? Bridge::of(loop.get()) : BridgeRef();
     if (!bridge || bridge->ask_debug(loop.get()) != 0)
         return -1;
-    init_future(future, bridge);
+    init_future(future, bridge.get());
     future->source_traceback = stack_in_debug_mode(*bridge).release();
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -43,7 +43,7 @@ int init(PyObject *self, PyObject *arguments, PyObject *keywords) noexcept {
 bool can_complete(Future *future) noexcept {
     if (!is_initialized(future))
         raise_no_loop(future);
-    else if (future->state != FutureState::pending)
+    else if (!is_pending(future))
         raise(names.invalid_state_error, "%R is done already", as_object(future));
     else
         return true;
@@ -72,7 +72,7 @@ PyObject *set_exception_of(PyObject *self, PyObject *given) noexcept {
         return raise(PyExc_TypeError, "%R is no exception", exception.get());
     if (PyErr_GivenExceptionMatches(exception.get(), PyExc_StopIteration)) {
         // asyncio refused it at first, and wraps it since a patch release of 3.12: so ask this interpreter's.
-        const Ref loop = as_future(self)->bridge->loop();
+        const Ref loop = bridge_of(as_future(self))->loop();
         const Ref theirs(loop ? PyObject_CallMethod(loop.get(), "create_future", nullptr) : nullptr);
         if (!theirs || !Ref(PyObject_CallMethod(theirs.get(), "set_exception", "O", exception.get())) ||
             !Ref(PyObject_CallMethod(theirs.get(), "exception", nullptr)))

@@ -27,6 +27,12 @@ bool runs_elsewhere(Bridge &bridge) noexcept {
     return loop && running_loop() != loop.get() && ask_loop(loop.get(), "is_running");
 }
 
+// By another thread.
+bool is_resolving(Future *future) noexcept {
+    const Locked lock(as_object(future));
+    return future->resolving;
+}
+
 } // namespace
 
 int wait_for_result(Future *future, PyObject *timeout) noexcept {
@@ -44,16 +50,17 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
             deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(
                                           std::chrono::duration<double>(std::max(seconds, 0.0)));
     }
-    while (future->state == FutureState::pending && future->operation) {
+    while (is_pending(future) && future->operation) {
         Operation &operation = *future->operation;
         if (operation.runtime().forked()) {
             raise(names.closed_error, "%R was made before this process was forked; make it again here",
                   as_object(future));
             return -1;
         }
-        if (future->bridge ? !runs_elsewhere(*future->bridge) : running_loop() != nullptr)
+        Bridge *bridge = bridge_of(future);
+        if (bridge ? !runs_elsewhere(*bridge) : running_loop() != nullptr)
             return 0;
-        if (!future->bridge && operation.is_ready() && !future->resolving)
+        if (!bridge && operation.is_ready() && !is_resolving(future))
             return future_resolve(future, false);
         if (operation.runtime().closed() && !operation.is_ready()) {
             raise(names.closed_error, "%R cannot be completed any more, because the interpreter exits",
@@ -67,9 +74,10 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
         }
         // In slices, because a signal does not end a wait on a condition variable.
         const auto slice = std::min(deadline, now + look_interval);
+        const bool resolving = is_resolving(future);
         guarded([&] {
             PyThreadState *state = PyEval_SaveThread();
-            if (future->resolving)
+            if (resolving)
                 std::this_thread::sleep_for(std::chrono::milliseconds(1)); // another thread is converting it
             else
                 operation.wait(slice);

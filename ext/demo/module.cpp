@@ -94,7 +94,7 @@ void translate(std::exception_ptr error) {
 
 } // namespace
 
-PYBIND11_MODULE(_demo, m) {
+PYBIND11_MODULE(_demo, m, py::mod_gil_not_used()) {
     aiobridge::init(); // an aiobridge that is missing or too old is an ImportError of this module
     py::register_local_exception_translator(&translate);
     m.attr("max_text") = max_text;

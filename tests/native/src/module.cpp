@@ -9,7 +9,7 @@ std::string thread_name() {
     return name;
 }
 
-PYBIND11_MODULE(native, m) {
+PYBIND11_MODULE(native, m, py::mod_gil_not_used()) {
     aiobridge::init();
     py::class_<Recorder, std::shared_ptr<Recorder>>(m, "Recorder")
         .def(py::init())
