@@ -2,15 +2,26 @@
 # /// script
 # dependencies = ["nox"]
 # ///
-"""The steps of .ci/run, one by one: `nox -l`."""
+"""The steps of .ci/run, one by one, and those that take longer: `nox -l`."""
 
+import os
 import shutil
 from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["lint", "tests", "cpp"]
-nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.default_venv_backend = "virtualenv"
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aiobridge"
+os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
+
+# What differs between interpreters: the core and the C API of Python that it uses. The command line, the examples and
+# the wheel are the same everywhere.
+CORE = [
+    *(f"tests/test_{name}.py" for name in ("future_protocol", "cpython_futures", "callback", "scope", "resumption")),
+    "tests/faults",
+]
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
@@ -18,6 +29,27 @@ def tests(session: nox.Session) -> None:
     """The Python tests, against the package as users install it."""
     session.install(".[test]")
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python=["3.12", "3.13"])
+def core(session: nox.Session) -> None:
+    """Those tests that can differ between interpreters."""
+    session.install(".[test-core]", "uvloop")
+    session.run("pytest", *(session.posargs or CORE))
+
+
+@nox.session(python=False, name="python-3.13t")
+def free_threaded_python(session: nox.Session) -> None:
+    """Builds a free-threaded Python for the sessions that end in 3.13t."""
+    session.run(".ci/python-3.13t", str(CACHE / "python-3.13t"), external=True)
+
+
+@nox.session(python="3.13t", name="core")
+def free_threaded_core(session: nox.Session) -> None:
+    """The same without a GIL; without uvloop, of which there is no wheel for it."""
+    # Not from source, which needs tools of other languages.
+    session.install("--only-binary=hypothesis,numpy", ".[test-core]")
+    session.run("pytest", *(session.posargs or CORE))
 
 
 @nox.session
