@@ -457,4 +457,5 @@ async def test_ends_that_race_with_the_end_of_the_block():
             if round_ % 2:
                 await asyncio.sleep(0)
         thread.join()
-        assert fates.pop() == ("closed" if _future.cancelled() else "accepted")
+        # What is accepted, and not yet delivered, can still be cancelled.
+        assert fates.pop() == "accepted" or _future.cancelled()

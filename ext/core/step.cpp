@@ -120,12 +120,13 @@ bool refuse_consumer(Stream *stream, Next *by) noexcept {
     Ref wait;
     {
         const Locked lock(object);
-        if (!stream->active || stream->active == by)
+        if (stream->active == by)
             return false;
         wait = Ref::borrow(as_object(stream->wait));
     }
-    // A cancelled one has the stream no more, even if its task has not run since.
-    if (wait && state_of(as_future(wait.get())) == FutureState::cancelled)
+    // One that was cancelled, or woken, has the stream no more, even if its task has not run since: it may never come
+    // again, and yet be kept, by the traceback of what ended it.
+    if (!wait || !is_pending(as_future(wait.get())))
         return false;
     raise(PyExc_RuntimeError,
           "%R is being iterated by another task; a stream has one consumer at a time, so have one task iterate it and "
@@ -146,7 +147,6 @@ PySendResult step_next(Next *next, Stream *stream, PyObject **out) noexcept {
             // A bare yield: the task goes on in the loop's next turn.
             const Locked lock(as_object(stream));
             stream->run = 0;
-            stream->active = next;
             *out = Ref::borrow(Py_None).release();
             return PYGEN_NEXT;
         }
