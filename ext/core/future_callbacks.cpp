@@ -9,7 +9,9 @@ Ref callbacks_of(Future *future) noexcept {
     Ref all(PyList_New(0));
     if (!all || !future->callback)
         return all;
-    const Ref pair(PyTuple_Pack(2, future->callback, future->context));
+    // Making the pair can start a garbage collection, and so complete the future.
+    const Ref callback = Ref::borrow(future->callback), context = Ref::borrow(future->context);
+    const Ref pair(PyTuple_Pack(2, callback.get(), context.get()));
     if (!pair || PyList_Append(all.get(), pair.get()) != 0 ||
         (future->more_callbacks && PyList_SetSlice(all.get(), 1, 1, future->more_callbacks) != 0))
         return Ref();
@@ -29,6 +31,13 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
     Ref context = named == 1 && arguments[1] != Py_None ? Ref::borrow(arguments[1]) : Ref(PyContext_CopyCurrent());
     if (!context)
         return nullptr;
+    // Before the look at the state: making these can start a garbage collection, and with it foreign code that
+    // completes the future, which would then never call what is added.
+    const bool not_the_first = future->callback;
+    const Ref pair(not_the_first ? PyTuple_Pack(2, arguments[0], context.get()) : nullptr);
+    Ref list(not_the_first ? PyList_New(0) : nullptr);
+    if (not_the_first && (!pair || !list))
+        return nullptr;
     if (future->state != FutureState::pending) {
         if (call_soon(future, arguments[0], context.get()) != 0)
             return nullptr;
@@ -38,9 +47,9 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
         future->callback = Ref::borrow(arguments[0]).release();
         future->context = context.release();
     } else {
-        const Ref pair(PyTuple_Pack(2, arguments[0], context.get()));
-        if (!pair || (!future->more_callbacks && !(future->more_callbacks = PyList_New(0))) ||
-            PyList_Append(future->more_callbacks, pair.get()) != 0)
+        if (!future->more_callbacks)
+            future->more_callbacks = list.release();
+        if (PyList_Append(future->more_callbacks, pair.get()) != 0)
             return nullptr;
     }
     if (!future->held) {
@@ -71,8 +80,8 @@ PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept {
         while (now && at < PyList_GET_SIZE(now.get()) &&
                PyTuple_GET_ITEM(PyList_GET_ITEM(now.get(), at), 0) != callback)
             ++at;
-        if (!now || at == PyList_GET_SIZE(now.get()))
-            continue;
+        if (!now || at == PyList_GET_SIZE(now.get()) || future->state != FutureState::pending)
+            continue; // removed, or called, meanwhile
         if (PyList_SetSlice(now.get(), at, at + 1, nullptr) != 0)
             return nullptr;
         ++removed;
