@@ -1,7 +1,6 @@
 """What a hostile user of aiobridge does: acts that are five numbers, and objects that act when they are looked at."""
 
 import asyncio
-import collections
 import contextlib
 import copy
 import functools
@@ -13,6 +12,7 @@ import random
 import sys
 import threading
 import time
+import types
 import warnings
 import weakref
 
@@ -111,10 +111,12 @@ class HostileError(Exception):
     seed = 1
 
 
-def _methods_of(kind):
-    """The names of what the type defines itself, and of some that all objects have."""
-    own = [name for each in kind.__mro__[:-1] for name in vars(each)]
-    return [*own, "__repr__", "__hash__", "__eq__", "__reduce_ex__", "__sizeof__"]
+@functools.cache
+def names_of(kind):
+    """Of what the type defines itself."""
+    if kind is types.FunctionType:
+        return ["__call__"]
+    return sorted(set().union(*map(vars, kind.__mro__[:-1])) - {"__doc__", "__module__", "__class_getitem__"})
 
 
 class Hostilities:
@@ -213,7 +215,8 @@ class Hostilities:
 
     def keep(self, *things):
         for thing in things:
-            if isinstance(thing, KEPT) or callable(getattr(thing, "__next__", None)):
+            # Iterators and the like are not public, but whoever awaits by hand has them.
+            if isinstance(thing, KEPT) or type(thing).__module__ == "aiobridge._core":
                 self.objects.append(thing)
             if isinstance(thing, aiobridge.Stream):
                 self.streams.add(thing)
@@ -241,23 +244,20 @@ class Hostilities:
     def use(self, i, j, a, b):
         """A method called, or an attribute read, written or deleted."""
         thing = self.pick(i)
-        name = METHODS[type(thing)][j % len(METHODS[type(thing)])] if type(thing) in METHODS else "__next__"
-        self.use_name(thing, name, j // 7 % 6, a, b)
-
-    def use_name(self, thing, name, how, a, b):
+        name = names_of(type(thing))[j % len(names_of(type(thing)))]
+        how = (i // 40 + j) % 7
         found = getattr(thing, name)
         if name == "result":
             # Not for ever.
-            self.keep(thing.result(0.001 if how % 2 and isinstance(a, (int, float)) else 0))
-        elif not callable(found):
-            if how == 1:
-                setattr(thing, name, a)
-            elif how == 2:
-                delattr(thing, name)
-        elif how == 5:
-            self.keep(found(a, context=b))
-        else:
-            self.keep(found(*(a, b, None)[: (1, 0, 1, 2, 3)[how]]))
+            self.keep(thing.result((0, 0.001, -1, math.nan, a if isinstance(a, str) else 0)[how % 5]))
+        elif name == "add_done_callback" and how % 2:
+            found(a, context=b)
+        elif callable(found):
+            self.keep(found(*(a, b, None)[: (0, 1, 0, 1, 0, 1, 3)[how]]))
+        elif how == 1:
+            setattr(thing, name, a)
+        elif how == 2:
+            delattr(thing, name)
 
     def push(self, i, j, a, _b):
         writer = self.pick(i, aiobridge.Writer)
@@ -275,22 +275,24 @@ class Hostilities:
 
     def adapt(self, i, j, a, b):
         """Callback APIs: what they call back with comes later, if ever."""
-        names = ("callback", "errback", "error_first", "cancel", "unsubscribe", "overflow", "capacity", "nonsense")
 
-        def function(one, *, callback=None, errback=None):
-            self.keep(callback or one, errback)
+        def function(*arguments, callback=None, errback=None):
+            self.keep(callback, errback, *arguments)
             self.meddle(i)
             return a if i % 2 else None
 
-        adapter = aiobridge.awaitable if j % 2 else functools.partial(aiobridge.subscribe, timeout=0)
-        options = {names[j // 2 % len(names)]: b} if i % 3 else {}
-        adapted = adapter(a if i % 5 == 0 else function, **options)
-        self.keep(adapted(a) if callable(adapted) and not isinstance(adapted, aiobridge.Stream) else adapted)
+        adapter, own = (aiobridge.awaitable, "cancel") if j % 2 else (aiobridge.subscribe, "unsubscribe")
+        names = ("callback", "errback", "error_first", own, own, "overflow", "capacity", "nonsense")
+        options = {"callback": "callback", "errback": "errback"} if i % 3 == 0 else {}
+        options |= {names[j // 2 % len(names)]: b} if i % 5 else {}
+        if adapter is aiobridge.subscribe:
+            options["timeout"] = 0
+        adapted = adapter(a if i % 7 == 0 else function, **options)
+        self.keep(adapted(*(a, b)[: i % 3]) if isinstance(adapted, types.FunctionType) else adapted)
 
     def call_back(self, i, _j, a, b):
         """Any function that the API has handed out."""
-        functions = [each for each in self.objects if callable(each)]
-        functions[i % len(functions)](*(a, b)[: i % 3])
+        self.pick(i, types.FunctionType)(*(a, b)[: i % 3])
 
     def spawn(self, i, j, a, b):
         thing = self.pick(i)
@@ -343,7 +345,7 @@ class Hostilities:
         if i % 4:
             aiobridge.configure(**{words[i % 3]: a})
         else:
-            aiobridge.scope(a, b)
+            self.keep(aiobridge.scope(timeout=a if isinstance(a, str) else 0, name=b))
         aiobridge.stats()
         _core.settings()
 
@@ -487,9 +489,7 @@ class Hostilities:
         assert accepted == sum(fates), (before, events)
 
 
-KEPT = (aiobridge.Future, aiobridge.Promise, aiobridge.Writer, aiobridge.Stream, aiobridge.Scope, _core.Batches)
-KEPT += (type(lambda: None), _core.Scope)
-METHODS = collections.defaultdict(list, {kind: _methods_of(kind) for kind in KEPT[:-2]})
+KEPT = (aiobridge.Future, aiobridge.Promise, aiobridge.Writer, aiobridge.Stream, aiobridge.Scope, types.FunctionType)
 ACTS = [Hostilities.make_promise, Hostilities.make_stream, Hostilities.make_stream_of, Hostilities.push]
 ACTS += [Hostilities.complete, Hostilities.iterate, Hostilities.adapt, Hostilities.call_back, Hostilities.cancel]
 ACTS += [Hostilities.forget, Hostilities.collect_garbage, Hostilities.configure, Hostilities.copy_it, Hostilities.nest]

@@ -43,7 +43,7 @@ class Surface(RuleBasedStateMachine):
     @initialize(uvloop=st.booleans(), wakeup=st.sampled_from(["call_soon", "fd"]), acts=acts)
     def start(self, uvloop, wakeup, acts):
         self.hostilities.start(uvloop, wakeup)
-        self.hostilities.on_the_loop(acts)
+        self.hostilities.on_the_loop([(0, *[1] * 4), (1, *[1] * 4), *acts])
 
     @rule(acts=acts)
     def on_the_loop(self, acts):

@@ -32,8 +32,9 @@ abi = load_harness()
 FATES = ("accepted", "evicted", "merged", "dropped", "full", "closed", "timed_out", "would_deadlock", "no_memory")
 NATIVE_OBJECTS = ("operations", "streams", "callbacks", "scopes", "hooks")
 NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 1 << 24, 1 << 31, (1 << 31) + 1, 1 << 63, (1 << 64) - 1)
-CAPACITIES = (1, 2, 3, 4, 1, 2, 3, 4, 5, 8, 64, 1024, 0, 1 << 31, (1 << 31) + 1, (1 << 64) - 1)
+CAPACITIES = (1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 5, 8, 64, 1024, 0, 1, 1, 2, 3, 1 << 31, (1 << 31) + 1, (1 << 64) - 1)
 TIMEOUTS = (0, 1, 1000, (1 << 64) - 1)
+WRITER, CALLBACK = 3, 5  # of enum class Role
 TRACING = "AIOBRIDGE_FUZZ_TRACE" in os.environ
 
 
@@ -72,7 +73,7 @@ class Machine:
         self.position = self.depth = 0
         self.objects: list[Any] = []
         self.tasks: list[asyncio.Task[Any]] = []
-        self.array_taken = False
+        self.array_taken = self.started = False
 
     def byte(self) -> int:
         if self.position >= len(self.data):
@@ -128,9 +129,11 @@ class Machine:
         abi.make_operation(self.byte())
 
     def make_stream(self) -> None:
-        policy, capacity, marks = self.byte(), CAPACITIES[self.byte() % 16], self.byte()
-        high, low = (0, 0) if marks < 128 else (NUMBERS[marks % 16], NUMBERS[marks // 16 % 8])
-        status = abi.make_stream(policy % 8, policy // 8, capacity, high, low, TIMEOUTS[marks % 4])
+        policy, capacity, marks = self.byte(), CAPACITIES[self.byte() % len(CAPACITIES)], self.byte()
+        high, low = (0, 0) if marks < 224 else (NUMBERS[marks % 16], NUMBERS[marks // 4 % 4])
+        status = abi.make_stream(
+            policy % 7 if policy < 252 else 7, policy // 7, capacity, high, low, TIMEOUTS[marks % 4]
+        )
         assert status in (0, -1, -2, -3, -5), status
 
     def make_callback(self) -> None:
@@ -143,10 +146,12 @@ class Machine:
         index, what, argument, where, follower, follower_does = (self.byte() for _ in range(6))
         abi.act(index, what, NUMBERS[argument % 16], where, follower, follower_does)
 
-    def act_often(self) -> None:
-        index, what = self.byte(), self.byte()
-        for _ in range(self.byte() % 8):
-            abi.act(index, what, 0, 0, index, 0)
+    def burst(self) -> None:
+        """Of pushes or calls."""
+        where, role = self.byte(), (WRITER, WRITER, CALLBACK)[self.byte() % 3]
+        index = abi.find(role, where // 8)
+        for each in range(self.byte() % 8):
+            abi.act(index, 10, each, where, index, 0)
 
     def copy(self) -> None:
         abi.copy(self.byte(), bool(self.byte() & 1))
@@ -255,7 +260,9 @@ class Machine:
         act,
         act,
         act,
-        act_often,
+        burst,
+        burst,
+        burst,
         copy,
         drop,
         object_of,
@@ -302,6 +309,10 @@ class Machine:
 
     async def session(self) -> None:
         """Acts while a loop runs, until one that is done without."""
+        if not self.started:  # nothing can be done with nothing
+            self.started = True
+            self.step(self.ACTS.index(Machine.make_operation))
+            self.step(self.ACTS.index(Machine.make_stream))
         while self.position < len(self.data):
             number = self.byte()
             if number >= 240:
@@ -340,7 +351,7 @@ class Machine:
 
     def one_input(self, data: bytes) -> None:
         before, ours_before, conversions_before = self.figures()
-        self.data, self.position, self.array_taken = memoryview(data), 0, False
+        self.data, self.position, self.array_taken, self.started = memoryview(data), 0, False, False
         while self.position < len(self.data):
             if self.loop is None:
                 self.loop = self.make_loop()

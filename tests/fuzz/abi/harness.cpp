@@ -349,6 +349,15 @@ unsigned add(Role role, void *raw, const std::shared_ptr<Target> &target) {
 }
 const Shared *at(unsigned index) { return grips.empty() ? nullptr : &grips[index % grips.size()]; }
 
+// The number of one of this role, if there is any.
+std::size_t find(Role role, std::size_t number) {
+    std::vector<std::size_t> found;
+    for (std::size_t i = 0; i < grips.size(); ++i)
+        if (grips[i]->role == role)
+            found.push_back(i);
+    return found.empty() ? number : found[number % found.size()];
+}
+
 std::shared_ptr<Target> new_target(const aiobridge_type *type) {
     auto target = std::make_shared<Target>();
     target->number = ++targets;
@@ -533,6 +542,7 @@ PYBIND11_MODULE(abi_fuzz, m) {
     m.def("make_operation", make_operation);
     m.def("make_stream", make_stream);
     m.def("make_callback", make_callback);
+    m.def("find", [](int role, std::size_t number) { return find(static_cast<Role>(role), number); });
     m.def("copy", copy);
     m.def("drop", drop);
     m.def("act", act_on);

@@ -38,7 +38,7 @@ if [[ -f $what ]]; then
 fi
 seed=${SEED:-$((RANDOM * 32768 + RANDOM + 1))}
 echo "seed $seed (SEED=$seed $0 $what), inputs in $work"
-if ! "${fuzz[@]}" -seed="$seed" -max_total_time="$what" -max_len=256 -print_final_stats=1 -verbosity=1 \
+if ! "${fuzz[@]}" -seed="$seed" -max_total_time="$what" -max_len=128 -len_control=0 -print_final_stats=1 -verbosity=1 \
   -artifact_prefix="$work/found/" "$@" "$work/corpus" >"$work/log" 2>&1; then
   grep -v 'failed to allocate' "$work/log" | tail -n 120
   found=$(ls -t "$work"/found/* | head -n 1)
