@@ -188,3 +188,53 @@ async def test_a_callback_that_cannot_be_compared_is_kept_and_says_so():
     await future
     await asyncio.sleep(0)
     assert called == [future]
+
+
+def collect_in(call, allocations, finalizer):
+    """Call with a garbage collection at about so many allocations, which runs the finalizer."""
+
+    class Garbage:
+        def __del__(self):
+            finalizer()
+
+    gc.collect()
+    gc.disable()
+    pairs = [(number, number) for number in range(5000)]  # Python keeps some for later
+    garbage = Garbage()
+    garbage.itself = garbage
+    del garbage
+    gc.set_threshold(gc.get_count()[0] + allocations)
+    gc.enable()
+    try:
+        call()
+    finally:
+        gc.set_threshold(700, 10, 10)
+    del pairs
+    gc.collect()
+
+
+@pytest.mark.parametrize("allocations", range(8))
+async def test_a_callback_is_called_if_a_collection_completes_the_future_while_it_is_added(allocations):
+    called = []
+    context = contextvars.copy_context()
+    _promise, future = native.make_Promise()
+    future.add_done_callback(lambda done: called.append("first"))
+    second = lambda done: called.append("second")  # noqa: E731
+    collect_in(lambda: future.add_done_callback(second, context=context), allocations, future.cancel)
+    await asyncio.sleep(0)
+    assert called == ["first", "second"]
+    future = weakref.ref(future)
+    gc.collect()
+    assert future() is None
+
+
+@pytest.mark.parametrize("allocations", range(8))
+async def test_callbacks_survive_a_collection_that_completes_the_future_while_they_are_looked_at(allocations):
+    called = []
+    for look in (lambda future: future._callbacks, lambda future: future.remove_done_callback(None)):
+        _promise, future = native.make_Promise()
+        for name in ("first", "second"):
+            future.add_done_callback(lambda done, name=name: called.append(name), context=contextvars.Context())
+        collect_in(lambda look=look, future=future: look(future), allocations, future.cancel)
+        await asyncio.sleep(0)
+    assert called == ["first", "second"] * 2

@@ -24,6 +24,12 @@ namespace {
 #define AIOBRIDGE_TEXT_(x) #x
 #define AIOBRIDGE_TEXT(x) AIOBRIDGE_TEXT_(x)
 
+// `open` and the like would leave an operation that is cancelled and is not.
+aiobridge_reason as_cancel_reason(aiobridge_reason reason) noexcept {
+    return reason >= AIOBRIDGE_CONSUMER_CLOSED && reason <= AIOBRIDGE_FORKED ? reason
+                                                                             : aiobridge_reason{AIOBRIDGE_CANCELLED};
+}
+
 const aiobridge_api table = {
     .struct_size = sizeof(aiobridge_api),
     .abi_major = AIOBRIDGE_ABI_MAJOR,
@@ -43,7 +49,7 @@ const aiobridge_api table = {
     .operation_complete = [](aiobridge_operation *raw, const aiobridge_type *type,
                              void *payload) { return Operation::from(raw)->complete(type, payload); },
     .operation_cancel = [](aiobridge_operation *raw,
-                           aiobridge_reason reason) { Operation::from(raw)->cancel(reason, true); },
+                           aiobridge_reason reason) { Operation::from(raw)->cancel(as_cancel_reason(reason), true); },
     .operation_reason =
         [](const aiobridge_operation *raw) {
             return Operation::from(const_cast<aiobridge_operation *>(raw))->reason();

@@ -7,65 +7,54 @@ namespace aiobridge::core {
 
 namespace {
 
-// Under the future's lock: new pairs, oldest first; null with an error.
-Ref pairs_of(Future *future) noexcept {
-    Ref all(PyList_New(0));
-    if (!all || !future->callback)
-        return all;
-    const Ref pair(PyTuple_Pack(2, future->callback, future->context));
-    if (!pair || PyList_Append(all.get(), pair.get()) != 0 ||
-        (future->more_callbacks && PyList_SetSlice(all.get(), 1, 1, future->more_callbacks) != 0))
-        return Ref();
-    return all;
-}
-
-struct Callbacks {
-    Ref first, context, more;
-};
+// Under the lock nothing is made that takes part in garbage collection. A collection could run foreign code, which
+// completes the future, so that what is added is never called, or adds and removes itself.
 
 // Removes one instance, if there is one: 1, else 0; -1 with an error. What the future then holds no more is for the
 // caller to drop, without the lock.
-int remove_one(Future *future, PyObject *callback, Callbacks &dropped) noexcept {
+int remove_one(Future *future, PyObject *callback, Ref (&dropped)[3]) noexcept {
     const Locked lock(as_object(future));
-    Ref now = pairs_of(future);
-    if (!now)
-        return -1;
-    Py_ssize_t at = 0;
-    while (at < PyList_GET_SIZE(now.get()) && PyTuple_GET_ITEM(PyList_GET_ITEM(now.get(), at), 0) != callback)
+    if (future->state != FutureState::pending)
+        return 0; // they are being called
+    PyObject *more = future->more_callbacks;
+    const Py_ssize_t count = more ? PyList_GET_SIZE(more) : 0;
+    const bool is_first = future->callback == callback;
+    Py_ssize_t at = 0; // what goes from the list: the callback, or the one that becomes the first
+    while (!is_first && at < count && PyTuple_GET_ITEM(PyList_GET_ITEM(more, at), 0) != callback)
         ++at;
-    if (at == PyList_GET_SIZE(now.get()))
+    if (!is_first && at == count)
         return 0;
-    if (PyList_SetSlice(now.get(), at, at + 1, nullptr) != 0)
-        return -1;
-    Ref first, context;
-    if (PyList_GET_SIZE(now.get()) != 0) {
-        PyObject *pair = PyList_GET_ITEM(now.get(), 0);
-        first = Ref::borrow(PyTuple_GET_ITEM(pair, 0));
-        context = Ref::borrow(PyTuple_GET_ITEM(pair, 1));
-        if (PyList_SetSlice(now.get(), 0, 1, nullptr) != 0)
+    if (at < count) {
+        dropped[0] = Ref::borrow(PyList_GET_ITEM(more, at));
+        if (PyList_SetSlice(more, at, at + 1, nullptr) != 0)
             return -1;
-    } else {
-        now = Ref();
     }
-    dropped.first = Ref(std::exchange(future->callback, first.release()));
-    dropped.context = Ref(std::exchange(future->context, context.release()));
-    dropped.more = Ref(std::exchange(future->more_callbacks, now.release()));
+    if (is_first) {
+        PyObject *next = dropped[0].get();
+        Ref first = next ? Ref::borrow(PyTuple_GET_ITEM(next, 0)) : Ref();
+        Ref context = next ? Ref::borrow(PyTuple_GET_ITEM(next, 1)) : Ref();
+        dropped[1] = Ref(std::exchange(future->callback, first.release()));
+        dropped[2] = Ref(std::exchange(future->context, context.release()));
+    }
     return 1;
 }
 
-enum class Added { yes, is_done, no_memory };
+enum class Added { yes, is_done, not_the_first, no_memory };
 
-Added add(Future *future, PyObject *callback, PyObject *context) noexcept {
+// `pair` and `list` are only needed, and may only be null, if it is the first.
+Added add(Future *future, PyObject *callback, PyObject *context, const Ref &pair, Ref &list) noexcept {
     const Locked lock(as_object(future));
     if (future->state != FutureState::pending)
         return Added::is_done;
     if (!future->callback) {
         future->callback = Ref::borrow(callback).release();
         future->context = Ref::borrow(context).release();
+    } else if (!pair) {
+        return Added::not_the_first;
     } else {
-        const Ref pair(PyTuple_Pack(2, callback, context));
-        if (!pair || (!future->more_callbacks && !(future->more_callbacks = PyList_New(0))) ||
-            PyList_Append(future->more_callbacks, pair.get()) != 0)
+        if (!future->more_callbacks)
+            future->more_callbacks = list.release();
+        if (PyList_Append(future->more_callbacks, pair.get()) != 0)
             return Added::no_memory;
     }
     if (!future->held) {
@@ -80,8 +69,20 @@ Added add(Future *future, PyObject *callback, PyObject *context) noexcept {
 } // namespace
 
 Ref callbacks_of(Future *future) noexcept {
-    const Locked lock(as_object(future));
-    return pairs_of(future);
+    Ref all(PyList_New(0)), callback, context, more;
+    {
+        const Locked lock(as_object(future));
+        callback = Ref::borrow(future->callback);
+        context = Ref::borrow(future->context);
+        more = Ref::borrow(future->more_callbacks);
+    }
+    if (!all || !callback)
+        return all;
+    const Ref pair(PyTuple_Pack(2, callback.get(), context.get()));
+    if (!pair || PyList_Append(all.get(), pair.get()) != 0 ||
+        (more && PyList_SetSlice(all.get(), 1, 1, more.get()) != 0))
+        return Ref();
+    return all;
 }
 
 PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *keywords) noexcept {
@@ -98,13 +99,17 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
         named == 1 && arguments[1] != Py_None ? Ref::borrow(arguments[1]) : Ref(PyContext_CopyCurrent());
     if (!context)
         return nullptr;
-    switch (add(future, arguments[0], context.get())) {
-    case Added::yes: break;
-    case Added::no_memory: return nullptr;
-    case Added::is_done:
-        if (call_soon(future, arguments[0], context.get()) != 0)
+    Ref pair, list;
+    Added added = add(future, arguments[0], context.get(), pair, list);
+    if (added == Added::not_the_first) {
+        pair = Ref(PyTuple_Pack(2, arguments[0], context.get()));
+        list = Ref(PyList_New(0));
+        if (!pair || !list)
             return nullptr;
+        added = add(future, arguments[0], context.get(), pair, list);
     }
+    if (added == Added::no_memory || (added == Added::is_done && call_soon(future, arguments[0], context.get()) != 0))
+        return nullptr;
     Py_RETURN_NONE;
 }
 
@@ -120,7 +125,7 @@ PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all.get()); ++i) {
         PyObject *callback = PyTuple_GET_ITEM(PyList_GET_ITEM(all.get(), i), 0);
         const int equal = PyObject_RichCompareBool(callback, function, Py_EQ);
-        Callbacks dropped;
+        Ref dropped[3];
         const int gone = equal > 0 ? remove_one(future, callback, dropped) : equal;
         if (gone < 0)
             return nullptr;

@@ -215,7 +215,8 @@ typedef struct aiobridge_api {
     void (*operation_release)(aiobridge_operation *); /* any thread */
     /* Any thread. Moves `payload` in if the fate is `accepted`, else leaves it alone. */
     aiobridge_fate (*operation_complete)(aiobridge_operation *, const aiobridge_type *, void *payload);
-    void (*operation_cancel)(aiobridge_operation *, aiobridge_reason); /* any thread */
+    /* Any thread. A reason that is none for which a consumer cancels counts as `cancelled`. */
+    void (*operation_cancel)(aiobridge_operation *, aiobridge_reason);
     aiobridge_reason (*operation_reason)(const aiobridge_operation *); /* any thread */
     /* Any thread. The hook runs once when the operation is cancelled, soon if it has been, never if it was
      * completed. -1: the hook thread cannot be started or no memory (the hook is then still the caller's). */
