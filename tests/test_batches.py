@@ -70,36 +70,6 @@ async def test_the_end_does_not_wait_for_the_delay():
     assert await asyncio.wait_for(waiting, 20) == [[1]]
 
 
-async def test_a_cancelled_batch_loses_nothing():
-    writer, stream = native.make_stream()
-    batches = stream.batches(100, max_delay=1000)
-    waiting = asyncio.ensure_future(anext(batches))
-    await asyncio.sleep(0)
-    writer.push(1)
-    await asyncio.sleep(0)
-    waiting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await waiting
-    assert stream.qsize() == 1
-    assert stream.stats().delivered == 0
-    writer.push(2)
-    writer.close()
-    assert await collect(batches) == [[1, 2]]
-
-
-async def test_a_conversion_error_in_a_batch_comes_after_what_was_before_it():
-    writer, stream = native.make_even_stream()
-    for number in (0, 2, 3, 4):
-        writer.push(number)
-    writer.close()
-    batches = stream.batches()
-    assert await anext(batches) == [0, 2]
-    with pytest.raises(ValueError, match="3 is odd"):
-        await anext(batches)
-    assert await collect(batches) == [[4]]
-    assert stream.stats().delivered == 4
-
-
 async def test_batches_let_the_loop_turn():
     turns = 0
 

@@ -177,19 +177,6 @@ async def test_fire_and_forget_is_allowed_everywhere():
     await until(lambda: len(seen) == 2)
 
 
-@pytest.mark.parametrize("drop", ["drop", "drop_in_thread"])
-async def test_a_callback_that_nobody_holds_frees_its_function(drop):
-    def handler(number):
-        return number
-
-    gone = weakref.ref(handler)
-    caller = native.Caller(handler)
-    del handler
-    caller.fire_in_thread(1)
-    getattr(caller, drop)()
-    await until(lambda: gone() is None)
-
-
 async def test_the_function_lives_until_its_calls_are_done():
     started, go_on = asyncio.Event(), asyncio.Event()
     finished = []
@@ -310,33 +297,6 @@ def test_the_docstring_names_the_callable():
         "collections.abc.Callable[[int], int | collections.abc.Awaitable[int]]"
         in native.Caller.__init__.__doc__.replace("typing.SupportsInt | typing.SupportsIndex", "int")
     )
-
-
-def test_keyboard_interrupt_in_a_callback_leaves_the_loop_and_loses_nothing(new_loop):
-    seen = []
-
-    def handler(number):
-        seen.append(number)
-        if number == 1:
-            raise KeyboardInterrupt
-        return number
-
-    async def main():
-        caller = native.Caller(handler)
-        for number in range(3):
-            caller.fire_in_thread(number)
-        await until(lambda: len(seen) == 3)
-
-    loop = new_loop()
-    task = loop.create_task(main())
-    interrupts = 0
-    while not task.done():
-        try:
-            loop.run_until_complete(task)
-        except KeyboardInterrupt:
-            interrupts += 1
-    loop.close()
-    assert (interrupts, seen) == (1, [0, 1, 2])
 
 
 class Gate:

@@ -1,7 +1,6 @@
 """aiobridge.Future: exactness of what comes back, cancels, errors, and the end of an operation."""
 
 import asyncio
-import gc
 import threading
 
 import native
@@ -32,59 +31,6 @@ async def test_a_finished_future_is_awaited_without_a_turn_of_the_loop():
     assert await future == 7
     assert await future == 7
     assert turns == 0
-
-
-async def test_values_arrive_exactly():
-    async def value(kind):
-        promise, future = native.make_ChosenPromise()
-        promise.set_from_thread(kind)
-        return await future
-
-    assert await value("tuple") == (1, 2)
-    assert await value("none") is None
-    assert await value("text") == "text"
-    exception = await value("exception")
-    assert type(exception) is ValueError
-    assert exception.args == ("a value, not an error",)
-    assert type(await value("stop")) is StopIteration
-
-
-@pytest.mark.parametrize("kind", ["tuple", "none", "exception", "stop", "text"])
-async def test_values_of_finished_futures_arrive_exactly(kind):
-    promise, future = native.make_ChosenPromise()
-    promise.set(kind)
-    while not future.done():
-        await asyncio.sleep(0)
-    assert (await future) is future.result()
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [("throw", IndexError), ("raise", KeyError), ("raise stop", RuntimeError), ("null", SystemError)],
-)
-async def test_an_error_of_a_conversion_goes_to_its_own_future(kind, error):
-    bad_promise, bad = native.make_ChosenPromise()
-    good_promise, good = native.make_ChosenPromise()
-    bad_promise.set(kind)
-    good_promise.set("good")
-    assert await good == "good"
-    with pytest.raises(error):
-        await bad
-
-
-async def test_stop_iteration_of_a_conversion_is_the_cause_of_a_runtime_error():
-    promise, future = native.make_ChosenPromise()
-    promise.set("raise stop")
-    with pytest.raises(RuntimeError, match="StopIteration") as caught:
-        await future
-    assert isinstance(caught.value.__cause__, StopIteration)
-
-
-async def test_one_native_exception_shared_by_many_futures():
-    futures = native.fail_all(10)
-    results = await asyncio.gather(*futures, return_exceptions=True)
-    assert [type(error) for error in results] == [IndexError] * 10
-    assert len({id(error) for error in results}) == 10
 
 
 async def test_a_future_is_one_python_object_however_often_it_is_returned():
@@ -162,27 +108,9 @@ async def test_cancelling_the_task_cancels_the_operation():
     assert recorder.records[0] == "cancelled on aiobridge-hooks"
 
 
-async def test_dropping_a_future_that_nobody_awaits_abandons_the_operation():
-    recorder = native.Recorder()
-    promise, future = native.make_Promise()
-    promise.on_cancel(recorder)
-    del future
-    gc.collect()
-    assert recorder.wait(1)
-    assert recorder.records[0] == "abandoned on aiobridge-hooks"
-    assert promise.reason == "abandoned"
-
-
 async def test_cancelled_by_the_native_side():
     with pytest.raises(asyncio.CancelledError):
         await native.cancelled_by_native()
-
-
-async def test_a_promise_that_is_dropped_breaks_and_says_where_it_was_made():
-    promise, future = native.make_Promise()
-    promise.drop_in_thread()
-    with pytest.raises(aiobridge.BrokenPromiseError, match=r"made at .*operations\.cpp:\d+"):
-        await future
 
 
 async def test_a_broken_promise_does_not_run_its_cancel_hook():

@@ -3,27 +3,9 @@
 import asyncio
 import contextvars
 import gc
-import weakref
 
 import native
 import pytest
-
-
-async def test_a_future_that_is_awaited_lives_until_it_completes():
-    promise, future = native.make_Promise()
-    results = []
-
-    async def wait(awaitable):
-        results.append(await awaitable)
-
-    task = weakref.ref(asyncio.create_task(wait(future)))
-    await asyncio.sleep(0)
-    del future
-    gc.collect()
-    assert task() is not None
-    promise.set_from_thread(3)
-    await task()
-    assert results == [3]
 
 
 async def test_a_future_whose_callbacks_were_removed_is_abandoned_when_dropped():
@@ -86,47 +68,6 @@ async def test_a_done_callback_added_before_a_task_runs_before_the_task():
     promise.set_from_thread(1)
     await task
     assert order == ["callback", "task"]
-
-
-async def test_a_done_callback_that_raises_is_reported_once_and_the_others_run():
-    contexts, called = [], []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
-    promise, future = native.make_Promise()
-    future.add_done_callback(lambda done: 1 / 0)
-    future.add_done_callback(called.append)
-    promise.set(1)
-    await future
-    await asyncio.sleep(0)
-    assert called == [future]
-    assert [type(context["exception"]) for context in contexts] == [ZeroDivisionError]
-
-
-async def test_two_tasks_await_one_future():
-    promise, future = native.make_Promise()
-
-    async def wait():
-        return await future
-
-    tasks = [asyncio.create_task(wait()) for _ in range(2)]
-    await asyncio.sleep(0)
-    promise.set_from_thread(9)
-    assert await asyncio.gather(*tasks) == [9, 9]
-
-
-async def test_a_result_that_has_arrived_is_not_taken_away_by_a_cancel():
-    """The task has it before anything else can run: there is no gap between delivery and resumption."""
-    received = []
-    promise, future = native.make_Promise()
-
-    async def wait():
-        received.append(await future)
-
-    task = asyncio.create_task(wait())
-    await asyncio.sleep(0)
-    future.add_done_callback(lambda done: task.cancel())
-    promise.set_from_thread(5)
-    await asyncio.wait([task])
-    assert received == [5]
 
 
 # Fails if callbacks after the first run in another order

@@ -34,19 +34,6 @@ async def test_a_weak_reference_that_dies_does_not_find_the_dying_future():
     assert found == ["the Future of a native operation was dropped; it cannot be made again"]
 
 
-async def test_an_exception_that_nobody_retrieves_is_reported_once():
-    contexts = []
-    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
-    promise, future = native.make_Promise()
-    promise.fail("lost")
-    while not future.done():
-        await asyncio.sleep(0)
-    del future
-    gc.collect()
-    assert [context["message"] for context in contexts] == ["aiobridge.Future exception was never retrieved"]
-    assert str(contexts[0]["exception"]) == "lost"
-
-
 async def test_what_asyncio_does_with_futures():
     assert asyncio.isfuture(native.add(1))
     assert await asyncio.gather(*(native.add(i) for i in range(100))) == list(range(1, 101))
@@ -126,24 +113,6 @@ async def test_debug_mode_gives_the_same_results():
     assert [number async for number in native.numbers(500)] == list(range(500))
 
 
-def eager_task(loop, coroutine, *, eager_start=True, **keywords):
-    """asyncio's factory, which knows `eager_start` since a patch release of 3.13; uvloop gives it to any."""
-    return asyncio.eager_task_factory(loop, coroutine, **keywords)
-
-
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
-async def test_eager_tasks_complete_at_once_with_what_is_ready():
-    asyncio.get_running_loop().set_task_factory(eager_task)
-
-    async def wait(future):
-        return await future
-
-    ready = asyncio.create_task(wait(native.resolved(3)))
-    assert ready.done()
-    assert ready.result() == 3
-    assert await asyncio.create_task(wait(native.add(1))) == 2
-
-
 # Fails if an error that was looked at is logged as never retrieved
 @pytest.mark.parametrize("how", ["await", "result", "exception", "cancel"])
 async def test_an_exception_that_is_retrieved_is_not_reported(how):
@@ -168,20 +137,6 @@ async def test_an_exception_that_is_retrieved_is_not_reported(how):
     gc.collect()
     assert reference() is None
     assert contexts == []
-
-
-# Values that StopIteration would unpack or raise, where the await is iterated by hand (and, up to Python 3.11
-# or in `yield from`, by asyncio)
-@pytest.mark.parametrize("kind", ["tuple", "none", "exception", "stop", "text"])
-@pytest.mark.parametrize("step", [next, lambda iterator: iterator.send(None)])
-async def test_iterating_an_await_by_hand_gives_the_value_exactly(kind, step):
-    promise, future = native.make_ChosenPromise()
-    promise.set(kind)
-    while not future.done():
-        await asyncio.sleep(0)
-    with pytest.raises(StopIteration) as stopped:
-        step(future.__await__())
-    assert stopped.value.value is future.result()
 
 
 # Fails if a cycle of a failed future and its exception's traceback is not collected
@@ -423,22 +378,6 @@ async def test_a_task_group_that_fails_cancels_the_operations_of_its_tasks():
     with pytest.raises(ExceptionGroup) as caught:
         await run_both()
     assert [str(error) for error in caught.value.exceptions] == ["it failed"]
-    assert promise.reason == "cancelled"
-
-
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came with Python 3.12")
-async def test_an_eager_task_that_waits_is_cancelled_with_its_operation():
-    asyncio.get_running_loop().set_task_factory(eager_task)
-    promise, future = native.make_Promise()
-
-    async def wait():
-        await future
-
-    task = asyncio.create_task(wait())
-    assert not task.done()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
     assert promise.reason == "cancelled"
 
 

@@ -57,14 +57,6 @@ async def test_an_exception_from_another_thread(kind):
     assert promise.close_reason() is CloseReason.FAILED
 
 
-async def test_stop_iteration_is_wrapped():
-    promise, future = aiobridge.make_promise()
-    promise.set_exception(StopIteration(1))
-    with pytest.raises(RuntimeError, match="StopIteration") as caught:
-        await future
-    assert isinstance(caught.value.__cause__, StopIteration)
-
-
 async def test_what_is_no_exception_is_refused_and_completes_nothing():
     promise, future = aiobridge.make_promise()
     for wrong in ("a text", int, None, 3):
@@ -194,15 +186,6 @@ async def test_a_hook_that_raises_is_told_to_the_exception_handler():
     await until(lambda: told)
     assert isinstance(told[0]["exception"], LookupError)
     assert "abort" in told[0]["message"]
-
-
-async def test_a_result_that_nobody_takes_is_freed():
-    promise, future = aiobridge.make_promise()
-    thing = Thing()
-    gone = weakref.ref(thing)
-    assert in_thread(promise.set_result, thing) is Fate.ACCEPTED
-    del thing, future, promise
-    await until(lambda: gone() is None)
 
 
 async def test_a_refused_result_is_not_kept():

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import gc
 import time
 
 import native
@@ -38,32 +37,6 @@ def test_a_task_is_resumed_inside_the_drain_but_not_in_debug_mode(wakeup, debug)
     with asyncio.Runner(loop_factory=lambda: loop, debug=debug) as runner:
         runner.run(main())
     assert ("task_wakeup" in loop.queued) is debug
-
-
-# Fails if there is direct resumption though a task is current
-@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
-def test_a_nested_loop_inside_a_current_task_does_not_resume_another_one(wakeup):
-    loop = asyncio.SelectorEventLoop()
-    contexts = []
-    loop.set_exception_handler(lambda loop, context: contexts.append(context))
-
-    async def main():
-        aiobridge.configure(wakeup=wakeup)
-        promise, future = native.make_Promise()
-
-        async def wait():
-            return await future
-
-        task = asyncio.create_task(wait())
-        await asyncio.sleep(0)
-        promise.set_from_thread(3)
-        while not future.done():
-            loop._run_once()  # without leaving the current task
-        return await asyncio.wait_for(task, 5)
-
-    assert loop.run_until_complete(main()) == 3
-    assert contexts == []
-    loop.close()
 
 
 # Fails if a task that is resumed directly runs outside its context
@@ -133,79 +106,6 @@ def test_a_result_that_comes_between_taking_and_resting_is_delivered(wakeup):
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         assert runner.run(main()) == 2
-
-
-class InterruptedCallbackLoop(asyncio.SelectorEventLoop):
-    """As InterruptedLoop, whose one interrupt hits the drain's own call; this one hits that of a done callback."""
-
-    interrupt_next = ""
-
-    def interrupt(self, function, callback):
-        if self.interrupt_next == function and getattr(callback, "__name__", "") == "note":
-            self.interrupt_next = ""
-            raise KeyboardInterrupt
-
-    def call_soon(self, callback, *args, context=None):
-        self.interrupt("before", callback)
-        handle = super().call_soon(callback, *args, context=context)
-        self.interrupt("after", callback)
-        return handle
-
-
-# Fails if a callback whose call_soon was interrupted is queued twice, or never
-@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_runs_once(wakeup, when):
-    loop = InterruptedCallbackLoop()
-    received = []
-
-    async def start():
-        aiobridge.configure(wakeup=wakeup)
-        burst = native.Burst()
-        futures = burst.make(3)
-        for future in futures:
-
-            def note(done):
-                received.append(done.result())
-
-            future.add_done_callback(note)
-        return burst, futures
-
-    burst, _futures = loop.run_until_complete(start())
-    burst.go(1)
-    burst.join()
-    loop.interrupt_next = when
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_forever()
-
-    async def until_done():
-        async with asyncio.timeout(20):
-            while len(received) < 3:
-                await asyncio.sleep(0)
-
-    loop.run_until_complete(until_done())
-    assert received == [0, 1, 2]
-    loop.close()
-
-
-# Fails if an interrupt of a conversion, which has come out of the loop, is logged as never retrieved too
-def test_an_interrupt_that_came_out_of_the_loop_is_not_reported_again():
-    contexts = []
-    loop = asyncio.SelectorEventLoop()
-    loop.set_exception_handler(lambda loop, context: contexts.append(context))
-
-    async def start():
-        return native.make_ChosenPromise()
-
-    pair = loop.run_until_complete(start())
-    pair[0].set("interrupt")
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_forever()
-    assert pair[1].done()
-    del pair
-    gc.collect()
-    assert contexts == []
-    loop.close()
 
 
 # Fails if a drain has no time budget

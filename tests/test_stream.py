@@ -213,104 +213,6 @@ async def test_aclose_ends_the_wait_of_the_consumer():
     assert await waiting == []
 
 
-async def test_aclose_in_a_task_that_was_just_resumed_wakes_the_consumer_too():
-    _writer, stream = native.make_stream()
-    waiting = asyncio.create_task(collect(stream))
-
-    async def close():
-        assert await native.add(1) == 2
-        await stream.aclose()  # still inside the drain that resumed this task
-
-    await asyncio.gather(close(), close())
-    assert await asyncio.wait_for(waiting, 20) == []
-
-
-async def test_break_leaves_the_stream_open():
-    writer, stream = native.make_stream()
-    writer.push(1)
-    writer.push(2)
-    async for _event in stream:
-        break
-    assert writer.reason == "open"
-    assert not stream.closed
-    assert await anext(stream) == 2
-
-
-async def test_dropping_the_stream_tells_the_native_side():
-    recorder = native.Recorder()
-    writer, stream = native.make_stream(recorder=recorder)
-    writer.push(1)
-    del stream
-    gc.collect()
-    assert recorder.wait(1)
-    assert recorder.records == ["abandoned on aiobridge-hooks"]
-    assert writer.push(2) == "closed"
-    assert writer.reason == "abandoned"
-
-
-async def test_what_is_buffered_when_the_consumer_leaves_is_destroyed():
-    writer, stream = native.make_tracked_stream(recorder=native.Recorder())
-    for number in range(100):
-        writer.push(number)
-    assert native.Tracked.live == 100
-    await stream.aclose()
-    await stream.aclose()  # the second comes after the buffer was handed to the hook thread
-    assert native.Tracked.live == 0
-
-
-async def test_a_cancelled_anext_loses_nothing():
-    writer, stream = native.make_stream()
-    for number in range(200):
-        waiting = asyncio.create_task(take(stream))
-        await asyncio.sleep(0)
-        writer.push(number)
-        waiting.cancel()
-        try:
-            received = await waiting
-        except asyncio.CancelledError:
-            received = await anext(stream)
-        assert received == number
-
-
-async def test_a_timeout_that_ties_with_an_event_loses_nothing():
-    writer, stream = native.make_stream()
-    pushed = received = 0
-    for _ in range(300):
-        writer.push_from_thread(1, close=False)
-        pushed += 1
-        try:
-            await asyncio.wait_for(anext(stream), 0.00005)
-            received += 1
-        except TimeoutError:
-            pass
-    while received < pushed:
-        await anext(stream)
-        received += 1
-    assert stream.qsize() == 0
-
-
-async def test_cancelling_the_consumer_is_no_end_of_the_stream():
-    writer, stream = native.make_stream()
-    consuming = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    consuming.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await consuming
-    assert writer.push(1) == "accepted"
-    writer.close()
-    assert await collect(stream) == [1]
-
-
-async def test_a_second_consumer_at_the_same_time_is_refused():
-    writer, stream = native.make_stream()
-    first = asyncio.create_task(take(stream))
-    await asyncio.sleep(0)
-    with pytest.raises(RuntimeError, match=r"Stream open, 0 waiting, made at streams.*being iterated by another task"):
-        await anext(stream)
-    writer.push(1)
-    assert await first == 1
-
-
 async def test_an_anext_is_awaited_once():
     writer, stream = native.make_stream()
     writer.push(1)
@@ -320,20 +222,6 @@ async def test_an_anext_is_awaited_once():
     with pytest.raises(RuntimeError, match="awaited twice"):
         await step
     assert await anext(stream) == 2
-
-
-async def test_an_error_of_a_conversion_is_raised_for_its_event_only():
-    writer, stream = native.make_even_stream()
-    for number in range(4):
-        writer.push(number)
-    assert await anext(stream) == 0
-    with pytest.raises(ValueError, match="1 is odd"):
-        await anext(stream)
-    assert await anext(stream) == 2
-    with pytest.raises(ValueError, match="3 is odd"):
-        await anext(stream)
-    writer.close()
-    assert await collect(stream) == []
 
 
 async def test_a_stream_is_one_python_object_however_often_it_is_returned():

@@ -168,27 +168,6 @@ async def test_watermarks():
     assert calls == [CloseReason.OPEN]
 
 
-@pytest.mark.parametrize("how", ["aclose", "drop"])
-async def test_what_was_not_taken_is_freed_on_a_loop(how):
-    """On the hook thread, which has no GIL, the references are only handed on."""
-
-    class Noted:
-        def __del__(self):
-            threads.append(threading.get_ident())
-
-    writer, stream = aiobridge.make_stream()
-    threads = []
-    for _ in range(100):
-        writer.push(Noted())
-    if how == "aclose":
-        await stream.aclose()
-    else:
-        del stream
-    gc.collect()
-    await until(lambda: len(threads) == 100)
-    assert set(threads) == {threading.get_ident()}
-
-
 async def test_an_event_that_refers_to_its_stream_is_no_leak():
     writer, stream = aiobridge.make_stream()
     thing = Thing()

@@ -70,8 +70,16 @@ Channel::~Channel() {
     runtime_.channels.remove(*this, [this](bool) { runtime_.past_events.add(buffer_.counts()); });
     if (Undelivered *undelivered = undelivered_.load(std::memory_order_relaxed))
         undelivered->let_go(runtime_);
-    if (Bridge *bridge = bridge_.load(std::memory_order_relaxed))
+    alignas(8) unsigned char error[Buffer::error_room];
+    const aiobridge_type *error_type = nullptr;
+    buffer_.take_ending(error, error_type);
+    if (error_type)
+        runtime_.drop_error(*error_type, error);
+    if (Bridge *bridge = bridge_.load(std::memory_order_relaxed)) {
+        if (error_type && runtime_.has_deferred())
+            bridge->nudge(); // the error waits for a drain
         bridge->release();
+    }
 }
 
 void Channel::release() noexcept {

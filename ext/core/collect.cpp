@@ -30,9 +30,16 @@ bool has_lost(Stream *stream) noexcept {
     return stream->lost;
 }
 
-void without_error(Stream *stream) noexcept {
+// What a converter has raised, as an iterator can raise it: a StopIteration of its own would be taken for a value, and
+// a StopAsyncIteration for the end.
+void check_error(Stream *stream) noexcept {
     if (!PyErr_Occurred())
         raise(PyExc_SystemError, "the converter of %R failed without an error", as_object(stream));
+    else if (PyErr_ExceptionMatches(PyExc_StopIteration) || PyErr_ExceptionMatches(PyExc_StopAsyncIteration))
+        set_exception(as_runtime_error(take_exception(), "a StopIteration or StopAsyncIteration cannot be raised by a "
+                                                         "Stream, where it would be taken for a value or the end; it "
+                                                         "is the cause of this error")
+                          .get());
 }
 
 // The oldest event, converted.
@@ -47,7 +54,7 @@ PyObject *take_event(Stream *stream) noexcept {
     // Out of the buffer before foreign code runs: the converter may take from this stream, or close it.
     PyObject *object = guarded([&] { return stream->converter->value(room.get()); });
     if (!object)
-        without_error(stream);
+        check_error(stream);
     destroy_payload(type, room.get());
     return object;
 }
@@ -81,7 +88,7 @@ PyObject *take_array(Stream *stream, std::size_t limit) noexcept {
     void *data = nullptr;
     Ref array(guarded([&] { return stream->converter->array(wanted, &data); }));
     if (!array) {
-        without_error(stream);
+        check_error(stream);
         return nullptr;
     }
     std::size_t count = 0;
@@ -108,7 +115,7 @@ void raise_end(Stream *stream, const Request &request) noexcept {
     case Ending::error:
         guarded([&] { return stream->converter->error(error), true; });
         destroy_payload(*type, error);
-        without_error(stream);
+        check_error(stream);
         return;
     case Ending::overflow:
         raise(names.stream_overflow,

@@ -29,15 +29,22 @@ Operation::Operation(const aiobridge_operation_options &options) noexcept
     : runtime_(Runtime::current()), site_(options.site) {}
 
 Operation::~Operation() {
+    const bool untaken = type_ != nullptr;
     destroy_payload();
-    if (bridge_)
-        bridge_->release();
+    if (!bridge_)
+        return;
+    if (untaken && runtime_.has_deferred())
+        bridge_->nudge(); // what the payload could not end without the GIL waits for a drain
+    bridge_->release();
 }
 
 void *Operation::payload() noexcept { return reinterpret_cast<unsigned char *>(this) + payload_offset_; }
 
 void Operation::destroy_payload() noexcept {
-    if (const auto *type = std::exchange(type_, nullptr))
+    const auto *type = std::exchange(type_, nullptr);
+    if (type && type->flags & AIOBRIDGE_TYPE_ERROR)
+        runtime_.drop_error(*type, payload());
+    else if (type)
         aiobridge::core::destroy_payload(*type, payload());
 }
 

@@ -18,14 +18,8 @@ Ref broken_promise(const aiobridge_site &site) noexcept {
 Ref wrap_stop_iteration(Ref exception) noexcept {
     if (!PyErr_GivenExceptionMatches(exception.get(), PyExc_StopIteration))
         return exception;
-    Ref wrapped(PyObject_CallFunction(PyExc_RuntimeError, "s",
-                                      "StopIteration interacts badly with generators and cannot be raised into a "
-                                      "Future; it is the cause of this error"));
-    if (!wrapped)
-        return take_exception();
-    PyException_SetCause(wrapped.get(), Ref::borrow(exception.get()).release());
-    PyException_SetContext(wrapped.get(), exception.release());
-    return wrapped;
+    return as_runtime_error(std::move(exception), "StopIteration interacts badly with generators and cannot be raised "
+                                                  "into a Future; it is the cause of this error");
 }
 
 void convert(Future *future, Ref &result, Ref &exception) noexcept {

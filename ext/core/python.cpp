@@ -79,6 +79,15 @@ Ref take_exception() noexcept {
 #endif
 }
 
+Ref as_runtime_error(Ref exception, const char *message) noexcept {
+    Ref error(PyObject_CallFunction(PyExc_RuntimeError, "s", message));
+    if (!error)
+        return take_exception();
+    PyException_SetCause(error.get(), Ref::borrow(exception.get()).release());
+    PyException_SetContext(error.get(), exception.release());
+    return error;
+}
+
 bool must_pass(PyObject *exception) noexcept {
     return PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) ||
            PyErr_GivenExceptionMatches(exception, PyExc_SystemExit);

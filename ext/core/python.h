@@ -52,6 +52,9 @@ inline void set_exception(PyObject *exception) noexcept {
     PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception)), exception);
 }
 
+/// A RuntimeError whose cause is this exception, which cannot be raised as it is; or what went wrong instead.
+Ref as_runtime_error(Ref exception, const char *message) noexcept;
+
 /// True for KeyboardInterrupt and SystemExit, which asyncio lets through to whoever runs the loop.
 bool must_pass(PyObject *exception) noexcept;
 

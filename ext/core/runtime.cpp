@@ -2,7 +2,9 @@
 #include "runtime.h"
 
 #include "notifier.h"
+#include "payload.h"
 #include "python.h"
+#include "room.h"
 
 #include <new>
 #include <utility>
@@ -47,6 +49,25 @@ private:
     std::string message_;
 };
 
+// An error that could not end on the thread that dropped it.
+class DroppedError final : public Deferred {
+public:
+    // Leaked if there is no room for it.
+    DroppedError(const aiobridge_type &type, void *error) noexcept : type_(type), room_(type) {
+        if (room_.get())
+            move_payload(type, room_.get(), error);
+    }
+    int run(PyObject *) override {
+        if (room_.get())
+            destroy_payload(type_, room_.get());
+        return 0;
+    }
+
+private:
+    const aiobridge_type &type_;
+    Room room_;
+};
+
 } // namespace
 
 Runtime::Runtime()
@@ -55,6 +76,13 @@ Runtime::Runtime()
 void Runtime::start() { current_.store(new Runtime, std::memory_order_release); }
 
 void Runtime::defer(Deferred *work) noexcept { deferred_.post(work); }
+
+void Runtime::drop_error(const aiobridge_type &type, void *error) noexcept {
+    if (holds_gil())
+        destroy_payload(type, error);
+    else if (auto *work = new (std::nothrow) DroppedError(type, error))
+        defer(work); // after the interpreter's exit for ever
+}
 
 int Runtime::run_deferred(PyObject *loop) {
     Batch batch = deferred_.take();

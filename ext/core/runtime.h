@@ -63,6 +63,9 @@ public:
     /// GIL. -1 with an error that must pass; all the work is done all the same. Two threads that come here at once
     /// share it: each takes a chain of its own.
     int run_deferred(_object *loop);
+    /// Any thread. Ends an error that nobody took. It may own a Python exception, as pybind11's error_already_set does,
+    /// whose end takes the GIL: on a thread that does not hold it the error is kept for a drain.
+    void drop_error(const aiobridge_type &, void *error) noexcept;
     /// Any thread, a hint: somebody waits for a drain to do it.
     bool has_deferred() const noexcept { return deferred_.holds(); }
     /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge". The exception,

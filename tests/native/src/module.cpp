@@ -24,6 +24,7 @@ PYBIND11_MODULE(native, m, py::mod_gil_not_used()) {
     register_operations(m);
     register_streams(m);
     register_faults(m);
+    register_endings(m);
     register_allocations(m);
     register_callbacks(m);
     register_sdks(m);

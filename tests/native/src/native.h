@@ -22,6 +22,7 @@ namespace py = pybind11;
 void register_operations(py::module_ &);
 void register_streams(py::module_ &);
 void register_faults(py::module_ &);
+void register_endings(py::module_ &);
 void register_allocations(py::module_ &);
 void register_callbacks(py::module_ &);
 void register_sdks(py::module_ &);

@@ -142,6 +142,8 @@ template <> struct type_caster<Chosen> {
             return raise(PyExc_StopIteration);
         if (chosen.kind == "interrupt")
             return raise(PyExc_KeyboardInterrupt);
+        if (chosen.kind == "exit")
+            return raise(PyExc_SystemExit);
         if (chosen.kind == "null")
             return handle();
         if (chosen.kind == "gated") {
@@ -158,6 +160,12 @@ void register_operations(py::module_ &m) {
     bind_producer<std::int64_t>(m, "Promise");
     bind_producer<Chosen>(m, "ChosenPromise");
     bind_producer<Tracked>(m, "TrackedPromise");
+    m.def("chosen_events", [](const std::vector<std::string> &kinds) {
+        auto [writer, stream] = aiobridge::make_stream<Chosen>();
+        for (const auto &kind : kinds)
+            writer.push(Chosen{kind});
+        return stream;
+    });
     py::class_<ConversionGate, std::shared_ptr<ConversionGate>>(m, "ConversionGate")
         .def(py::init([] { return ConversionGate::newest = std::make_shared<ConversionGate>(); }))
         .def("open", &ConversionGate::open)

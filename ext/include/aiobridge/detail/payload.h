@@ -3,6 +3,7 @@
 
 #include <aiobridge/c_api.h>
 #include <aiobridge/detail/config.h>
+#include <aiobridge/detail/runtime.h>
 
 #include <cstdint>
 #include <exception>
@@ -53,6 +54,18 @@ template <class T> struct payload {
 
 using error_payload = payload<std::exception_ptr>;
 
+/// Ends an error that the runtime has refused. It may own a Python exception, whose end takes the GIL; so it goes the
+/// way of an operation's error that nobody takes. After the interpreter's exit it stays for ever. Any thread.
+inline void end_refused(std::exception_ptr *error) noexcept {
+    const aiobridge_operation_options options{
+        sizeof(aiobridge_operation_options), 0, sizeof(std::exception_ptr), alignof(std::exception_ptr), {}};
+    if (aiobridge_operation *operation = api().operation_create(&options)) {
+        api().operation_complete(operation, &error_payload::type, error);
+        api().promise_release(operation);
+        api().future_release(operation);
+    }
+}
+
 /// A value on its way into the runtime: destroyed here, unless the runtime took it.
 template <class T> class outgoing {
 public:
@@ -60,7 +73,11 @@ public:
     outgoing(const outgoing &) = delete;
     outgoing &operator=(const outgoing &) = delete;
     ~outgoing() {
-        if (!taken_)
+        if (taken_)
+            return;
+        if constexpr (std::is_same_v<T, std::exception_ptr>)
+            end_refused(static_cast<T *>(get()));
+        else
             payload<T>::destroy(room_);
     }
     void *get() noexcept { return room_; }

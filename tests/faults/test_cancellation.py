@@ -1,0 +1,217 @@
+"""A cancel, or a timeout, at the moment at which a result or an event arrives."""
+
+import asyncio
+
+import native
+import pytest
+from waiting import collect, hooks_have_run, until
+
+ROUNDS = 2000
+
+
+async def take(stream):
+    return await anext(stream)
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+async def test_19_a_cancel_and_a_result_at_the_same_moment_have_one_outcome_and_the_value_ends_once(turns):
+    """Before the result can be delivered (no turn of the loop in between), and about when it is."""
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+    racer = native.Racer()
+    before = native.Tracked.live
+    fates = {"accepted": 0, "closed": 0}
+    values = cancels = 0
+    for number in range(ROUNDS):
+        future = racer.arm(number, number % 50 * 10)
+        racer.go()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        cancelled = future.cancel()
+        fate = racer.wait()
+        fates[fate] += 1
+        try:
+            value = await future
+        except asyncio.CancelledError:
+            assert cancelled
+            cancels += 1
+        else:
+            assert not cancelled
+            assert (fate, value.number) == ("accepted", number)
+            values += 1
+            del value
+    assert values + cancels == sum(fates.values()) == ROUNDS
+    assert values <= fates["accepted"]
+    if not turns:
+        assert values == 0
+    # A value that came too late for its Future ends when its delivery comes, and the native side was told exactly if it
+    # came too late for the operation.
+    del future
+    await until(lambda: native.Tracked.live == before)
+    await hooks_have_run()
+    assert racer.cancels == fates["closed"]
+    assert contexts == []
+
+
+async def test_20_a_result_that_has_arrived_is_not_taken_away_by_a_cancel():
+    """The task has it before anything else can run: there is no gap between delivery and resumption."""
+    received = []
+    promise, future = native.make_Promise()
+
+    async def wait():
+        received.append(await future)
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    future.add_done_callback(lambda done: task.cancel())
+    promise.set_from_thread(5)
+    await asyncio.wait([task])
+    assert received == [5]
+
+
+async def test_20_a_cancelled_anext_loses_nothing():
+    writer, stream = native.make_stream()
+    for number in range(200):
+        waiting = asyncio.create_task(take(stream))
+        await asyncio.sleep(0)
+        writer.push(number)
+        waiting.cancel()
+        try:
+            received = await waiting
+        except asyncio.CancelledError:
+            received = await anext(stream)
+        assert received == number
+
+
+async def test_20_a_cancelled_batch_loses_nothing():
+    writer, stream = native.make_stream()
+    batches = stream.batches(100, max_delay=1000)
+    waiting = asyncio.ensure_future(anext(batches))
+    await asyncio.sleep(0)
+    writer.push(1)
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert stream.qsize() == 1
+    assert stream.stats().delivered == 0
+    writer.push(2)
+    writer.close()
+    assert await collect(batches) == [[1, 2]]
+
+
+async def test_20_cancelling_the_consumer_is_no_end_of_the_stream():
+    writer, stream = native.make_stream()
+    consuming = asyncio.create_task(collect(stream))
+    await asyncio.sleep(0)
+    consuming.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consuming
+    assert writer.push(1) == "accepted"
+    writer.close()
+    assert await collect(stream) == [1]
+
+
+async def test_21_a_timeout_that_ties_with_an_event_loses_nothing():
+    writer, stream = native.make_stream()
+    pushed = received = 0
+    for _ in range(300):
+        writer.push_from_thread(1, close=False)
+        pushed += 1
+        try:
+            await asyncio.wait_for(anext(stream), 0.00005)
+            received += 1
+        except TimeoutError:
+            pass
+    while received < pushed:
+        await anext(stream)
+        received += 1
+    assert stream.qsize() == 0
+
+
+@pytest.mark.parametrize("whose", ["asyncio's", "ours"])
+async def test_20_a_cancel_between_delivery_and_resumption_wins_as_in_asyncio(whose):
+    """In debug mode a task is resumed through the loop's queue, and there is a gap."""
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    if whose == "ours":
+        promise, future = native.make_Promise()
+        complete = promise.set
+    else:
+        future = loop.create_future()
+        complete = future.set_result
+
+    async def wait():
+        return await future
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    future.add_done_callback(lambda done: order.append(task.done()))
+    order = []
+    complete(5)
+    await until(future.done)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert future.result() == 5  # it is the task that was cancelled
+    assert len(order) == 1
+
+
+async def test_20_a_cancel_between_delivery_and_resumption_takes_no_event_from_a_stream():
+    asyncio.get_running_loop().set_debug(True)
+    writer, stream = native.make_stream()
+    for number in range(100):
+        task = asyncio.create_task(take(stream))
+        await asyncio.sleep(0)
+        waited = task._fut_waiter
+        writer.push_in_thread(number)
+        await until(waited.done)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stream.qsize() == 1
+        assert await anext(stream) == number
+
+
+async def test_21_a_block_with_a_timeout_that_ties_with_an_event_loses_nothing():
+    writer, stream = native.make_stream()
+    received = []
+    for number in range(300):
+        writer.push_from_thread(1, close=False)
+        try:
+            async with asyncio.timeout(number % 10 * 0.00001):
+                received.append(await anext(stream))
+        except TimeoutError:
+            pass
+    while len(received) < 300:
+        received.append(await anext(stream))
+    assert stream.qsize() == 0
+    assert stream.stats().delivered == 300
+
+
+@pytest.mark.parametrize("wait", [asyncio.wait_for, None], ids=["wait_for", "timeout"])
+async def test_21_a_timeout_that_ties_with_a_result_is_a_value_or_a_timeout_and_never_both(wait):
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
+    values = timeouts = 0
+    for number in range(300):
+        promise, future = native.make_Promise()
+        promise.set_from_thread(number)
+        delay = number % 10 * 0.00001
+        try:
+            if wait:
+                value = await wait(future, delay)
+            else:
+                async with asyncio.timeout(delay):
+                    value = await future
+        except TimeoutError:
+            timeouts += 1
+            # The operation was cancelled, or its result came to a future that nobody awaits any more.
+            assert future.cancelled() or future.result() == number
+        else:
+            values += 1
+            assert value == number
+    assert values + timeouts == 300
+    assert contexts == []

@@ -1,0 +1,268 @@
+"""KeyboardInterrupt and SystemExit: they leave whoever runs the loop, and the loop goes on when it is run again."""
+
+import asyncio
+import gc
+import threading
+
+import native
+import pytest
+from waiting import until
+
+import aiobridge
+
+
+def interrupt_a_conversion(loop, kind, error):
+    received = []
+
+    async def start():
+        pairs = [native.make_ChosenPromise() for _ in range(6)]
+
+        async def wait(future):
+            received.append(await future)
+
+        tasks = [asyncio.create_task(wait(future)) for _, future in pairs[1:]]
+        return pairs, tasks
+
+    pairs, tasks = loop.run_until_complete(start())
+    for number, (promise, _) in enumerate(pairs):
+        promise.set(kind if number == 0 else str(number))
+    with pytest.raises(error):
+        loop.run_forever()
+    loop.run_until_complete(asyncio.wait(tasks))
+    assert received == ["1", "2", "3", "4", "5"]
+    with pytest.raises(error):
+        pairs[0][1].result()
+    loop.close()
+
+
+def test_24_keyboard_interrupt_of_a_conversion_leaves_the_loop_and_loses_nothing(new_loop):
+    interrupt_a_conversion(new_loop(), "interrupt", KeyboardInterrupt)
+
+
+def test_25_system_exit_of_a_conversion_leaves_the_loop_and_loses_nothing(new_loop):
+    interrupt_a_conversion(new_loop(), "exit", SystemExit)
+
+
+def interrupt_a_resumed_task(loop, error):
+    received = []
+
+    async def start():
+        burst = native.Burst()
+        futures = burst.make(10)
+
+        async def wait(number):
+            received.append(await futures[number])
+            if number == 3:
+                raise error(3)
+
+        tasks = [asyncio.create_task(wait(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        return burst, tasks
+
+    burst, tasks = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    with pytest.raises(error):
+        loop.run_forever()
+    loop.run_until_complete(asyncio.wait(tasks))
+    assert received == list(range(10))
+    with pytest.raises(error):
+        tasks[3].result()
+    loop.close()
+
+
+def test_24_keyboard_interrupt_of_a_resumed_task_leaves_the_loop_and_loses_nothing(new_loop):
+    interrupt_a_resumed_task(new_loop(), KeyboardInterrupt)
+
+
+def test_25_system_exit_of_a_resumed_task_leaves_the_loop_and_loses_nothing(new_loop):
+    interrupt_a_resumed_task(new_loop(), SystemExit)
+
+
+def interrupt_a_conversion_of_a_stream(loop, kind, error):
+    """The conversion is the consumer's own step, so the consumer gets it, and the loop's caller by the task."""
+    received = []
+
+    async def start():
+        return native.chosen_events(["first", kind, "second"])
+
+    async def consume():
+        while len(received) < 2:
+            received.append(await anext(stream))
+
+    stream = loop.run_until_complete(start())
+    task = loop.create_task(consume())
+    with pytest.raises(error):
+        loop.run_until_complete(task)
+    assert received == ["first"]
+    loop.run_until_complete(consume())
+    assert received == ["first", "second"]
+    loop.close()
+
+
+def test_24_keyboard_interrupt_of_an_events_conversion_loses_no_other_event(new_loop):
+    interrupt_a_conversion_of_a_stream(new_loop(), "interrupt", KeyboardInterrupt)
+
+
+def test_25_system_exit_of_an_events_conversion_loses_no_other_event(new_loop):
+    interrupt_a_conversion_of_a_stream(new_loop(), "exit", SystemExit)
+
+
+def test_24_keyboard_interrupt_in_a_callback_leaves_the_loop_and_loses_nothing(new_loop):
+    seen = []
+
+    def handler(number):
+        seen.append(number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return number
+
+    async def main():
+        caller = native.Caller(handler)
+        for number in range(3):
+            caller.fire_in_thread(number)
+        await until(lambda: len(seen) == 3)
+
+    loop = new_loop()
+    task = loop.create_task(main())
+    interrupts = 0
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except KeyboardInterrupt:
+            interrupts += 1
+    loop.close()
+    assert (interrupts, seen) == (1, [0, 1, 2])
+
+
+class InterruptedLoop(asyncio.SelectorEventLoop):
+    """A signal handler may raise KeyboardInterrupt inside any Python function that the drain calls."""
+
+    interrupt_next = ""
+
+    def interrupt(self, function):
+        # As signal handlers do, in the main thread only: the notifier asks the loop too.
+        if self.interrupt_next == function and threading.current_thread() is threading.main_thread():
+            self.interrupt_next = ""
+            raise KeyboardInterrupt
+
+    def get_debug(self):
+        self.interrupt("get_debug")
+        return super().get_debug()
+
+    def call_soon(self, callback, *args, context=None):
+        self.interrupt("call_soon")
+        handle = super().call_soon(callback, *args, context=context)
+        self.interrupt("call_soon, after it was queued")
+        return handle
+
+
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+@pytest.mark.parametrize("function", ["get_debug", "call_soon", "call_soon, after it was queued"])
+@pytest.mark.parametrize("waiting", ["tasks", "callbacks"])
+def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(wakeup, function, waiting):
+    loop = InterruptedLoop()
+    received = []
+
+    async def start():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        futures = burst.make(20)
+
+        async def wait(future):
+            received.append(await future)
+
+        if waiting == "tasks":
+            return burst, [asyncio.create_task(wait(future)) for future in futures]
+        for future in futures:
+            future.add_done_callback(lambda done: received.append(done.result()))
+        return burst, futures
+
+    burst, waiters = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    loop.interrupt_next = function
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+
+    async def rest():
+        while len(received) < 20:
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(asyncio.wait_for(rest(), 20))
+    assert received == list(range(20))
+    loop.close()
+    del waiters
+
+
+class InterruptedCallbackLoop(asyncio.SelectorEventLoop):
+    """As InterruptedLoop, whose one interrupt hits the drain's own call; this one hits that of a done callback."""
+
+    interrupt_next = ""
+
+    def interrupt(self, function, callback):
+        if self.interrupt_next == function and getattr(callback, "__name__", "") == "note":
+            self.interrupt_next = ""
+            raise KeyboardInterrupt
+
+    def call_soon(self, callback, *args, context=None):
+        self.interrupt("before", callback)
+        handle = super().call_soon(callback, *args, context=context)
+        self.interrupt("after", callback)
+        return handle
+
+
+# Fails if a callback whose call_soon was interrupted is queued twice, or never
+@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_runs_once(wakeup, when):
+    loop = InterruptedCallbackLoop()
+    received = []
+
+    async def start():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        futures = burst.make(3)
+        for future in futures:
+
+            def note(done):
+                received.append(done.result())
+
+            future.add_done_callback(note)
+        return burst, futures
+
+    burst, _futures = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    loop.interrupt_next = when
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+
+    async def until_done():
+        async with asyncio.timeout(20):
+            while len(received) < 3:
+                await asyncio.sleep(0)
+
+    loop.run_until_complete(until_done())
+    assert received == [0, 1, 2]
+    loop.close()
+
+
+# Fails if an interrupt of a conversion, which has come out of the loop, is logged as never retrieved too
+def test_24_an_interrupt_that_came_out_of_the_loop_is_not_reported_again():
+    contexts = []
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    async def start():
+        return native.make_ChosenPromise()
+
+    pair = loop.run_until_complete(start())
+    pair[0].set("interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert pair[1].done()
+    del pair
+    gc.collect()
+    assert contexts == []
+    loop.close()
