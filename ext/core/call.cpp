@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "handler.h"
+#include "pause.h"
 #include "payload.h"
 #include "runtime.h"
 
@@ -92,6 +93,7 @@ void Call::end() noexcept {
 }
 
 void Call::refuse(aiobridge_fate fate, aiobridge_reason reason) noexcept {
+    AIOBRIDGE_PAUSE("call.refuse");
     if (type_.error) {
         const aiobridge_call_error error{sizeof error, fate, reason, 0, "", "", ""};
         type_.error(payload(), &error);
@@ -101,6 +103,7 @@ void Call::refuse(aiobridge_fate fate, aiobridge_reason reason) noexcept {
 }
 
 void Call::discard() noexcept {
+    AIOBRIDGE_PAUSE("call.discard");
     if (callback_.limit().is_set() && !callback_.limit().withdraw(*this))
         release(); // evicted
     else
@@ -108,6 +111,7 @@ void Call::discard() noexcept {
 }
 
 int Call::deliver(Bridge &) {
+    AIOBRIDGE_PAUSE("call.deliver");
     if (!callback_.handler || callback_.scope_is_left()) {
         discard();
         return 0;
@@ -142,6 +146,7 @@ int Call::run(Call *call) noexcept {
 bool Call::start(Ref &interrupt) noexcept {
     Ref result;
     {
+        AIOBRIDGE_PAUSE("call.start");
         Handler *handler = callback_.handler;
         handler_ = Ref::borrow(reinterpret_cast<PyObject *>(handler));
         const Ref function = Ref::borrow(handler->function); // it may close the loop
@@ -205,6 +210,7 @@ PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {
         Py_RETURN_NONE; // its loop was closed before
     Callback &callback = call->callback_;
     callback.retain();
+    AIOBRIDGE_PAUSE("call.done");
     call->stop_running();
     const Ref held = std::move(call->task_);
     Ref result(guarded([&] { return PyObject_CallMethodNoArgs(task, names.result); }));

@@ -4,6 +4,7 @@
 #include "future_type.h"
 #include "operation.h"
 #include "outcome.h"
+#include "pause.h"
 #include "resume.h"
 
 namespace aiobridge::core {
@@ -20,9 +21,11 @@ Future *new_future(Bridge *bridge) noexcept {
 // The state has just become final: out of the bridge's list, callbacks called, our own reference dropped. The caller
 // holds one.
 int settle(Future *future, bool direct) noexcept {
+    AIOBRIDGE_PAUSE("future.done");
     Bridge::unlink(future->member);
     if (future->operation)
         future->operation->mark_delivered();
+    AIOBRIDGE_PAUSE("future.callbacks");
     const int result = run_callbacks(future, direct);
     if (std::exchange(future->held, false)) {
         Ref own(as_object(future));
@@ -91,7 +94,9 @@ int future_bind(Future *future) noexcept {
     if (future->state != FutureState::pending)
         return 0;
     future->source_traceback = stack.release();
+    AIOBRIDGE_PAUSE("future.bind");
     if (future->operation->bind(*bridge)) {
+        AIOBRIDGE_PAUSE("future.bound");
         bridge->link(future->member);
         return 0;
     }
@@ -184,9 +189,11 @@ int future_resolve(Future *future, bool direct) noexcept {
     const Ref alive = Ref::borrow(as_object(future));
     if (future->state != FutureState::pending || future->resolving)
         return 0;
+    AIOBRIDGE_PAUSE("future.resolve");
     Ref result, exception;
     future->resolving = true;
     convert(future, result, exception);
+    AIOBRIDGE_PAUSE("future.converted");
     future->resolving = false;
     if (future->state != FutureState::pending)
         return 0; // the conversion ran foreign code, and that cancelled us
@@ -212,8 +219,10 @@ bool future_cancel(Future *future, PyObject *message, aiobridge_reason reason) n
     future->never_retrieved = false;
     if (future->state != FutureState::pending)
         return false;
+    AIOBRIDGE_PAUSE("future.cancel");
     if (future->operation)
         future->operation->cancel(reason, false);
+    AIOBRIDGE_PAUSE("future.cancelled");
     future->state = FutureState::cancelled;
     const Ref old(std::exchange(future->cancel_message, nullptr));
     if (message && message != Py_None)

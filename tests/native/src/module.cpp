@@ -28,4 +28,5 @@ PYBIND11_MODULE(native, m) {
     register_callbacks(m);
     register_sdks(m);
     register_vendor(m);
+    register_rival(m);
 }
