@@ -8,6 +8,7 @@ of the other side in it.
 import asyncio
 import functools
 import gc
+import itertools
 import os
 import random
 import threading
@@ -39,6 +40,8 @@ class Race:
     variants: tuple[tuple[str, ...], ...]
     # Seconds after which a held thread goes on, because the other side waits for it: less where that is meant.
     patience = PATIENCE
+    # Whether it depends on who is first what becomes of a round.
+    open_ended = True
 
     def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self.new_loop = new_loop
@@ -78,9 +81,12 @@ class Race:
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not condition() and time.monotonic() < deadline:
+        for turn in itertools.count(1):
+            if condition() or time.monotonic() > deadline:
+                return
             self.run(asyncio.sleep(0))
-            gc.collect()
+            if turn % 1000 == 0:
+                gc.collect()
 
     def __enter__(self) -> Self:
         return self
@@ -89,7 +95,8 @@ class Race:
         if not failed:
             self.settle()
         self.rival.drop()
-        self.loop.close()
+        if self.loop:
+            self.loop.close()
 
     def times_told(self) -> int:
         """How often the round's hook has run, of which there is one."""
@@ -157,11 +164,11 @@ def hold_native_side(race: Race, what: str, steps: Steps, window: int) -> list[s
     thread.start()
     try:
         if window < 0:
-            thread.join()
+            thread.join(race.patience)  # or it waits for Python's side
         else:
             armed.wait()
             race.windows += 1
-            race.missed += not _core._wait_held(PATIENCE)
+            race.missed += not _core._wait_held(race.patience)
         race.act()
     finally:
         if window >= 0:
@@ -187,11 +194,12 @@ def hold_python_side(race: Race, what: str, steps: Steps, window: int) -> list[s
 
 def every_window(race: Race) -> None:
     """Each side is held at each of its steps, while the other one does all that it does."""
+    _core._lost_patience()  # an earlier test's
     all_windows(race, hold_native_side)
     all_windows(race, hold_python_side)
     # A step may be passed at one time and not at another, as when a wake is on its way already.
     assert race.windows > 3 * len(race.variants), "so few steps were found that something is wrong"
-    assert race.missed < race.windows / 5
+    assert race.missed < race.windows / 5 or race.patience < PATIENCE
 
 
 def seeds() -> Iterator[tuple[int, random.Random]]:
@@ -219,7 +227,7 @@ def at_random_moments(race: Race) -> None:
         shake(0)
         gc.enable()
     # Else the rounds have tested less than they say.
-    assert len(race.outcomes) > len(race.variants), race.outcomes
+    assert len(race.outcomes) > len(race.variants) or not race.open_ended, race.outcomes
 
 
 def begin_both(race: Race, what: str, draw: random.Random) -> list[str]:
