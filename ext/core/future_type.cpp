@@ -8,6 +8,7 @@
 #include "future_attributes.h"
 #include "future_callbacks.h"
 #include "future_iterator.h"
+#include "object.h"
 #include "operation.h"
 #include "site.h"
 #include "wait_result.h"
@@ -110,6 +111,13 @@ PyObject *repr(PyObject *self) noexcept {
                                 loop.get(), caller.get(), line.get());
 }
 
+// A result of Python's that was not delivered: not yet, or because the future was cancelled, or its loop closed,
+// before. It may refer to the future.
+PyObject *untaken_object(Future *future) noexcept {
+    Operation *operation = future->operation;
+    return operation && operation->is_ready() ? object_of(operation->payload_type(), operation->payload()) : nullptr;
+}
+
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
     Future *future = as_future(self);
     Py_VISIT(Py_TYPE(self));
@@ -120,6 +128,8 @@ int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
     Py_VISIT(future->exception);
     Py_VISIT(future->cancel_message);
     Py_VISIT(future->source_traceback);
+    PyObject *untaken = untaken_object(future);
+    Py_VISIT(untaken);
     return 0;
 }
 
@@ -133,6 +143,12 @@ int clear(PyObject *self) noexcept {
     Py_CLEAR(future->cancel_message);
     Py_CLEAR(future->source_traceback);
     return 0;
+}
+
+int clear_garbage(PyObject *self) noexcept {
+    if (untaken_object(as_future(self)))
+        as_future(self)->operation->destroy_payload();
+    return clear(self);
 }
 
 void finalize(PyObject *self) noexcept {
@@ -220,7 +236,7 @@ PyType_Slot slots[] = {
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_finalize, reinterpret_cast<void *>(finalize)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
-    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear_garbage)},
     {Py_tp_repr, reinterpret_cast<void *>(repr)},
     {Py_tp_iter, reinterpret_cast<void *>(await)},
     {Py_am_await, reinterpret_cast<void *>(await)},
