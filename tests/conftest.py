@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import gc
-import hashlib
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import building
 import pytest
 
 import aiobridge
@@ -21,34 +21,18 @@ try:
 except ImportError:  # Windows
     uvloop = None
 
-TESTS = Path(__file__).parent
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 
 def build(config: pytest.Config, project: Path) -> Path:
-    """Build a downstream project against the installed package, as users do; once for each state of both."""
-    sanitize = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "") if project.name == "native" else ""
-    headers = Path(aiobridge.get_include())
-    state = hashlib.sha256(f"{sys.version} {sys.executable} {sanitize}".encode())
-    for file in sorted([*project.rglob("*.*"), *headers.rglob("*.h")]):
-        if file.is_file():
-            state.update(file.read_bytes())
-    target = config.cache.mkdir(f"{project.name}-{state.hexdigest()[:16]}")
-    if not (target / "built").exists():
-        command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--upgrade"]
-        command += ["--quiet", "--disable-pip-version-check", "--target", str(target), str(project)]
-        if sanitize:
-            command += ["-C", f"cmake.define.SANITIZE={sanitize}", "-C", "install.strip=false"]
-        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode != 0:
-            raise pytest.UsageError(f"{project} does not build:\n{done.stdout}\n{done.stderr}")
-        (target / "built").touch()
-    return target
+    try:
+        return building.build(project, config.cache.mkdir)
+    except building.BuildError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    sys.path.insert(0, str(build(config, TESTS / "native")))
+    sys.path.insert(0, str(build(config, building.NATIVE)))
 
 
 def make_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], wakeup: str) -> asyncio.AbstractEventLoop:

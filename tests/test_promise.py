@@ -227,6 +227,28 @@ def test_a_promise_outlives_its_loop(new_loop):
         future.result()
 
 
+@pytest.mark.parametrize("end", ["cancelled", "loop closed"])
+@pytest.mark.parametrize("error", [False, True])
+def test_a_result_that_nobody_took_and_that_refers_to_its_future_is_collected(new_loop, end, error):
+    class Result(Exception):
+        pass
+
+    async def main():
+        promise, future = aiobridge.make_promise()
+        result = Result()
+        result.future = future
+        assert (promise.set_exception if error else promise.set_result)(result) == "accepted"
+        assert end != "cancelled" or future.cancel()
+        return weakref.ref(result)
+
+    loop = new_loop()
+    result = loop.run_until_complete(main())
+    assert result()  # the loop has not turned since
+    loop.close()
+    gc.collect()
+    assert not result()
+
+
 def test_a_task_waits_for_another_threads_promise_and_is_cancelled(new_loop):
     calls = []
 

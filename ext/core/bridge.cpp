@@ -2,6 +2,7 @@
 #include "bridge.h"
 
 #include "drain.h"
+#include "pause.h"
 
 #include <cstdio>
 #include <new>
@@ -225,9 +226,11 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
 bool Bridge::post(Item *item) noexcept {
     if (runtime.closed())
         return false;
+    AIOBRIDGE_PAUSE("bridge.post");
     switch (inbox.post(item)) {
     case Posted::refused: return false;
     case Posted::wake:
+        AIOBRIDGE_PAUSE("bridge.wake");
         runtime.figures.wakes.fetch_add(1, std::memory_order_relaxed);
         waker_->wake();
         break;
@@ -305,6 +308,7 @@ void Bridge::call_loop() {
         return;
     }
     const CollectorOff collector;
+    AIOBRIDGE_PAUSE("bridge.call");
     PyObject *arguments[] = {loop.get(), callable.get()};
     if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
         give_up(loop.get(), false);
@@ -329,8 +333,10 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
 }
 
 void Bridge::close(aiobridge_reason reason, bool drop_now) {
+    AIOBRIDGE_PAUSE("bridge.close");
     const BridgeRef alive(retained()); // the members and the drain hold us, and go
     Batch posted = inbox.close(), taken;
+    AIOBRIDGE_PAUSE("bridge.closed");
     bool first = false;
     {
         const std::lock_guard lock(bridges->lock);
@@ -361,6 +367,7 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
         while (Node *node = each->pop())
             static_cast<Item *>(node)->discard();
     for (auto &[object, loop_closed] : members) {
+        AIOBRIDGE_PAUSE("bridge.member");
         loop_closed(object.get(), reason, drop_now);
         if (!drop_now)
             drop_later(runtime, std::move(object));

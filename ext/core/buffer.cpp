@@ -1,6 +1,8 @@
 // ext/core/buffer.cpp: the events that wait in a stream
 #include "buffer.h"
 
+#include "pause.h"
+
 #include <algorithm>
 #include <new>
 #include <utility>
@@ -75,7 +77,9 @@ bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
     const std::size_t capacity =
         std::max(newest_->capacity(), std::min(2 * newest_->capacity(), largest_growth / type_.size));
     lock.unlock();
+    AIOBRIDGE_PAUSE("buffer.grow");
     Ring *ring = new (std::nothrow) Ring(capacity, type_);
+    AIOBRIDGE_PAUSE("buffer.grown");
     const bool made = ring && ring->valid();
     lock.lock();
     if (made && newest_->full()) {
@@ -92,6 +96,7 @@ bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
 }
 
 Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
+    AIOBRIDGE_PAUSE("buffer.push");
     std::unique_lock lock(mutex_);
     if (overflow_ == AIOBRIDGE_UNBOUNDED)
         while (reason() == AIOBRIDGE_OPEN && newest_->full())
@@ -114,6 +119,7 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
         ++counts_.accepted;
         ++counts_.merged;
         lock.unlock();
+        AIOBRIDGE_PAUSE("buffer.merged");
         destroy_payload(type_, event);
         return {AIOBRIDGE_MERGED};
     case AIOBRIDGE_ERROR:
@@ -124,6 +130,7 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
 }
 
 Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
+    AIOBRIDGE_PAUSE("buffer.block");
     std::unique_lock lock(mutex_);
     ++blocked_;
     const auto may_go_on = [this] { return size_ < capacity_ || reason() != AIOBRIDGE_OPEN; };
@@ -141,11 +148,13 @@ Buffer::Closed Buffer::close_locked(std::unique_lock<std::mutex> &lock, aiobridg
     ending_ = ending;
     const Closed closed{true, wake_wanted(), std::exchange(ready_waiters_, nullptr)};
     lock.unlock();
+    AIOBRIDGE_PAUSE("buffer.closed");
     room_.notify_all();
     return closed;
 }
 
 Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {
+    AIOBRIDGE_PAUSE("buffer.close");
     std::unique_lock lock(mutex_);
     if (this->reason() != AIOBRIDGE_OPEN)
         return {};
@@ -153,6 +162,7 @@ Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {
 }
 
 Buffer::Closed Buffer::fail(aiobridge_reason reason, const aiobridge_type &type, void *error) noexcept {
+    AIOBRIDGE_PAUSE("buffer.fail");
     std::unique_lock lock(mutex_);
     if (this->reason() != AIOBRIDGE_OPEN)
         return {};
@@ -162,6 +172,7 @@ Buffer::Closed Buffer::fail(aiobridge_reason reason, const aiobridge_type &type,
 }
 
 bool Buffer::wait_until_ready(Node *node) noexcept {
+    AIOBRIDGE_PAUSE("buffer.ask");
     const std::lock_guard lock(mutex_);
     if (ready() || reason() != AIOBRIDGE_OPEN)
         return false;
@@ -171,6 +182,7 @@ bool Buffer::wait_until_ready(Node *node) noexcept {
 }
 
 bool Buffer::abandon() noexcept {
+    AIOBRIDGE_PAUSE("buffer.abandon");
     const std::lock_guard lock(mutex_);
     if (abandoned_)
         return false;
@@ -189,6 +201,7 @@ Ring *Buffer::drop_empty_ring() noexcept {
 }
 
 bool Buffer::take_undelivered(void *to) noexcept {
+    AIOBRIDGE_PAUSE("buffer.undelivered");
     std::unique_lock lock(mutex_);
     if (!size_)
         return false;
@@ -201,6 +214,7 @@ bool Buffer::take_undelivered(void *to) noexcept {
 }
 
 Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
+    AIOBRIDGE_PAUSE("buffer.take");
     std::unique_lock lock(mutex_);
     if (!size_ || abandoned_)
         return {};
@@ -219,6 +233,7 @@ Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
     const unsigned blocked = blocked_;
     Ring *empty = drop_empty_ring();
     lock.unlock();
+    AIOBRIDGE_PAUSE("buffer.taken");
     if (blocked && count == 1)
         room_.notify_one();
     else if (blocked)
@@ -228,6 +243,7 @@ Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
 }
 
 bool Buffer::park(std::size_t wanted) noexcept {
+    AIOBRIDGE_PAUSE("buffer.park");
     const std::lock_guard lock(mutex_);
     const bool sleeps = !abandoned_ && size_ < wanted && reason() == AIOBRIDGE_OPEN;
     wanted_ = sleeps ? wanted : 0;
@@ -235,6 +251,7 @@ bool Buffer::park(std::size_t wanted) noexcept {
 }
 
 void Buffer::unpark() noexcept {
+    AIOBRIDGE_PAUSE("buffer.unpark");
     const std::lock_guard lock(mutex_);
     wanted_ = 0;
     wake_on_its_way_ = false;

@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "handler.h"
+#include "pause.h"
 #include "payload.h"
 #include "runtime.h"
 
@@ -88,6 +89,7 @@ void Call::release() noexcept {
 void Call::end() noexcept { destroy_payload(*type_.payload, payload()); }
 
 void Call::refuse(aiobridge_fate fate, aiobridge_reason reason) noexcept {
+    AIOBRIDGE_PAUSE("call.refuse");
     if (type_.error) {
         const aiobridge_call_error error{sizeof error, fate, reason, 0, "", "", ""};
         type_.error(payload(), &error);
@@ -97,6 +99,7 @@ void Call::refuse(aiobridge_fate fate, aiobridge_reason reason) noexcept {
 }
 
 void Call::discard() noexcept {
+    AIOBRIDGE_PAUSE("call.discard");
     if (callback_.limit().is_set() && !callback_.limit().withdraw(*this))
         release(); // evicted
     else
@@ -104,6 +107,7 @@ void Call::discard() noexcept {
 }
 
 int Call::deliver(Bridge &) {
+    AIOBRIDGE_PAUSE("call.deliver");
     if (!callback_.handler() || callback_.scope_is_left()) {
         discard();
         return 0;
@@ -147,6 +151,7 @@ bool Call::start(Ref &interrupt) noexcept {
     }
     Ref result;
     {
+        AIOBRIDGE_PAUSE("call.start");
         const InContext context(base.get());
         const Ref arguments(context ? guarded([&] { return type_.arguments(payload()); }) : nullptr);
         if (arguments)
@@ -193,6 +198,7 @@ PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {
     if (!callback.remove_running(*call, held))
         Py_RETURN_NONE; // its loop was closed before
     callback.retain();
+    AIOBRIDGE_PAUSE("call.done");
     Ref result(guarded([&] { return PyObject_CallMethodNoArgs(task, names.result); }));
     Ref exception = result ? Ref() : take_exception();
     call->finish(std::move(result), std::move(exception), true);

@@ -5,6 +5,7 @@
 #include "call.h"
 #include "deadline.h"
 #include "handler.h"
+#include "pause.h"
 #include "runtime.h"
 
 #include <new>
@@ -183,6 +184,7 @@ void Callback::release() noexcept {
 void Callback::release_handle() noexcept {
     if (handles_.fetch_sub(1, std::memory_order_acq_rel) != 1 || runtime_.forked())
         return;
+    AIOBRIDGE_PAUSE("callback.drop");
     if (!bridge_.post(this))
         release();
 }
@@ -190,6 +192,7 @@ void Callback::release_handle() noexcept {
 // All calls have come before. Those that wait for a place still need the function; they do not hold it themselves,
 // because a producer that evicts one frees it without the GIL (but there is no producer any more).
 int Callback::deliver(Bridge &) {
+    AIOBRIDGE_PAUSE("callback.end");
     const bool waiting = limit_.is_set() && limit_.has_waiting();
     bool ending = false;
     {
@@ -277,8 +280,10 @@ aiobridge_fate Callback::call(const aiobridge_call_type &type, void *payload) no
         call->give_back(payload);
         return fate;
     }
+    AIOBRIDGE_PAUSE("callback.post");
     if (bridge_.post(call))
         return fate;
+    AIOBRIDGE_PAUSE("callback.refused");
     if (limit_.is_set() && !limit_.withdraw(*call)) {
         call->release();
         return fate;
@@ -293,6 +298,7 @@ aiobridge_fate Callback::admit(Call &call) noexcept {
         if (bridge_.thread() == std::this_thread::get_id())
             return AIOBRIDGE_WOULD_DEADLOCK;
         const WithoutGil released;
+        AIOBRIDGE_PAUSE("callback.block");
         admitted = limit_.admit_later(call, deadline_after(limit_.timeout()));
     }
     if (admitted.evicted) {

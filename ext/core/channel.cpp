@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "deadline.h"
+#include "pause.h"
 #include "room.h"
 #include "runtime.h"
 #include "stream.h"
@@ -103,6 +104,7 @@ void Channel::retain_consumer() noexcept { consumers_.fetch_add(1, std::memory_o
 void Channel::release_writer(bool broken) noexcept {
     if (writers_.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
+    AIOBRIDGE_PAUSE("channel.drop_writer");
     if (broken)
         close(AIOBRIDGE_FAILED, Ending::broken);
     else
@@ -154,6 +156,7 @@ PyObject *Channel::describe() noexcept {
 void Channel::release_consumer() noexcept {
     if (consumers_.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
+    AIOBRIDGE_PAUSE("channel.drop_consumer");
     leave(AIOBRIDGE_ABANDONED);
     release();
 }
@@ -162,6 +165,7 @@ aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     if (runtime_.closed())
         return AIOBRIDGE_CLOSED;
     const Buffer::Pushed pushed = buffer_.push(item, evicted);
+    AIOBRIDGE_PAUSE("channel.pushed");
     if (pushed.wake)
         wake_consumer();
     if (pushed.closed.done)
@@ -183,7 +187,9 @@ aiobridge_fate Channel::block(void *item) noexcept {
     {
         // Whoever waits with the GIL keeps the consumer from making room.
         const WithoutGil released;
+        AIOBRIDGE_PAUSE("channel.block");
         pushed = buffer_.push_later(item, deadline_after(timeout_));
+        AIOBRIDGE_PAUSE("channel.unblocked");
     }
     if (pushed.wake)
         wake_consumer();
@@ -192,12 +198,15 @@ aiobridge_fate Channel::block(void *item) noexcept {
 
 void Channel::wake_consumer() noexcept {
     references_.fetch_add(1, std::memory_order_relaxed);
+    AIOBRIDGE_PAUSE("channel.wake");
     if (!bridge_.load(std::memory_order_acquire)->post(this))
         discard();
 }
 
 int Channel::deliver(Bridge &bridge) {
+    AIOBRIDGE_PAUSE("channel.deliver");
     buffer_.unpark();
+    AIOBRIDGE_PAUSE("channel.unparked");
     int result = 0;
     if (const Ref object = stream.get())
         result = stream_wake(as_stream(object.get()), bridge.may_resume);
@@ -209,6 +218,7 @@ void Channel::discard() noexcept { release(); }
 
 std::size_t Channel::take_many(void *to, std::size_t limit) noexcept {
     const Buffer::Taken taken = buffer_.take_many(to, limit);
+    AIOBRIDGE_PAUSE("channel.taken");
     for (Batch ready(taken.ready); Node *node = ready.pop();)
         HookSet::settle_ready(runtime_, static_cast<Hook *>(node));
     return taken.count;
@@ -227,11 +237,14 @@ aiobridge_reason Channel::reason() const noexcept {
 bool Channel::finish(const Buffer::Closed &closed, aiobridge_reason reason) noexcept {
     if (!closed.done)
         return false;
+    AIOBRIDGE_PAUSE("channel.closed");
     if (closed.wake)
         wake_consumer();
     for (Batch ready(closed.ready); Node *node = ready.pop();)
         HookSet::settle_late(runtime_, static_cast<Hook *>(node), reason);
+    AIOBRIDGE_PAUSE("channel.settle");
     hooks_.settle(runtime_, reason);
+    AIOBRIDGE_PAUSE("channel.settled");
     if (reason < AIOBRIDGE_CONSUMER_CLOSED || hooks_.used())
         native_side_lets_go();
     return true;
@@ -250,6 +263,7 @@ bool Channel::fail(const aiobridge_type *type, void *error) noexcept {
 bool Channel::abort(const aiobridge_type *type, void *error) noexcept {
     if (!(type ? fail(type, error) : close(AIOBRIDGE_FAILED, Ending::aborted)))
         return false;
+    AIOBRIDGE_PAUSE("channel.aborted");
     abandon();
     return true;
 }
@@ -257,7 +271,9 @@ bool Channel::abort(const aiobridge_type *type, void *error) noexcept {
 void Channel::leave(aiobridge_reason reason) noexcept {
     if (runtime_.forked())
         return;
+    AIOBRIDGE_PAUSE("channel.leave");
     close(reason);
+    AIOBRIDGE_PAUSE("channel.left");
     abandon();
 }
 
@@ -266,6 +282,7 @@ void Channel::leave(aiobridge_reason reason) noexcept {
 void Channel::abandon() noexcept {
     if (!buffer_.abandon())
         return;
+    AIOBRIDGE_PAUSE("channel.abandoned");
     const aiobridge_hook raw{
         sizeof(aiobridge_hook), 0,
         [](void *channel, aiobridge_reason) { static_cast<Channel *>(channel)->hand_over_undelivered(); },
@@ -305,6 +322,7 @@ int Channel::on_close(const aiobridge_hook &raw) noexcept {
     if (!hook)
         return -1;
     count_end(*hook);
+    AIOBRIDGE_PAUSE("channel.add_hook");
     if (!hooks_.add(hook))
         HookSet::settle_late(runtime_, hook, reason());
     return 0;

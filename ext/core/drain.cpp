@@ -2,6 +2,7 @@
 #include "drain.h"
 
 #include "bridge.h"
+#include "pause.h"
 
 #include <structmember.h>
 
@@ -76,14 +77,17 @@ int deliver_batch(Bridge &bridge, PyObject *loop, Ref &interrupt) {
         Node *node = bridge.next_item();
         if (!node)
             return 0;
+        AIOBRIDGE_PAUSE("drain.rest");
         // Before the last item the inbox goes to rest. If it cannot, more has come, for the next turn.
         if (!bridge.scheduled && (bridge.has_items() || !bridge.inbox.rest()) && !schedule(bridge, loop, interrupt)) {
             static_cast<Item *>(node)->discard();
             return 0;
         }
         bridge.runtime.figures.deliveries.fetch_add(1, std::memory_order_relaxed);
+        AIOBRIDGE_PAUSE("drain.deliver");
         if (static_cast<Item *>(node)->deliver(bridge) != 0)
             return -1;
+        AIOBRIDGE_PAUSE("drain.delivered");
         if (count >= item_budget || (count % items_between_clock_reads == 0 && Clock::now() - started >= time_budget))
             return 0; // if anything is left, a call is scheduled
     }
@@ -118,6 +122,7 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
     // readable for ever.
     if (is_reader && !bridge.runtime.forked())
         bridge.signal.clear();
+    AIOBRIDGE_PAUSE("drain.cleared");
     if (bridge.is_closed())
         Py_RETURN_NONE;
     const Ref alive = Ref::borrow(self);
@@ -131,7 +136,9 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
     if (bridge.runtime.run_deferred(loop.get()) != 0)
         keep_interrupt(interrupt);
 
+    AIOBRIDGE_PAUSE("drain.take");
     bridge.take_items();
+    AIOBRIDGE_PAUSE("drain.taken");
     int result = 0;
     if (!bridge.has_items()) {
         if (!bridge.inbox.rest())
@@ -144,6 +151,7 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
         result = deliver_batch(bridge, loop.get(), interrupt);
         bridge.may_resume = outer;
     }
+    AIOBRIDGE_PAUSE("drain.end");
     if (result != 0)
         return nullptr;
     if (interrupt) {

@@ -4,6 +4,7 @@
 #include "future_type.h"
 #include "operation.h"
 #include "outcome.h"
+#include "pause.h"
 #include "resume.h"
 
 namespace aiobridge::core {
@@ -20,10 +21,12 @@ Future *new_future(Bridge *bridge) noexcept {
 // The state has just become final: out of the bridge's list, callbacks called, our own reference dropped. The caller
 // holds one.
 int settle(Future *future, bool direct) noexcept {
+    AIOBRIDGE_PAUSE("future.done");
     if (Bridge *bridge = bridge_of(future))
         bridge->unlink(future->member);
     if (future->operation)
         future->operation->mark_delivered();
+    AIOBRIDGE_PAUSE("future.callbacks");
     const int result = run_callbacks(future, direct);
     if (take_flag(future, &Future::held)) {
         Ref own(as_object(future));
@@ -108,7 +111,9 @@ int future_bind(Future *future) noexcept {
         if (future->state != FutureState::pending)
             return 0;
         future->source_traceback = stack.release();
+        AIOBRIDGE_PAUSE("future.bind");
         ready = !future->operation->bind(*bridge);
+        AIOBRIDGE_PAUSE("future.bound");
         closed = !ready && !bridge->link(future->member);
     }
     if (closed)
@@ -209,6 +214,7 @@ int future_complete(Future *future, Ref result, Ref exception, bool direct) noex
 }
 
 int future_resolve(Future *future, bool direct) noexcept {
+    AIOBRIDGE_PAUSE("future.resolve");
     {
         const Locked lock(as_object(future));
         if (future->state != FutureState::pending || future->resolving)
@@ -217,6 +223,7 @@ int future_resolve(Future *future, bool direct) noexcept {
     }
     Ref result, exception;
     convert(future, result, exception);
+    AIOBRIDGE_PAUSE("future.converted");
     take_flag(future, &Future::resolving);
     const Ref passing = exception && must_pass(exception.get()) ? Ref::borrow(exception.get()) : Ref();
     // In vain if the conversion ran foreign code, and that cancelled us.
@@ -234,6 +241,7 @@ int future_finish_wait(Future *wait, bool direct) noexcept {
 }
 
 bool future_cancel(Future *future, PyObject *message, aiobridge_reason reason) noexcept {
+    AIOBRIDGE_PAUSE("future.cancel");
     Ref kept = message && message != Py_None ? Ref::borrow(message) : Ref();
     {
         const Locked lock(as_object(future));
@@ -243,6 +251,7 @@ bool future_cancel(Future *future, PyObject *message, aiobridge_reason reason) n
         future->state = FutureState::cancelled;
         kept = Ref(std::exchange(future->cancel_message, kept.release()));
     }
+    AIOBRIDGE_PAUSE("future.cancelled");
     if (future->operation)
         future->operation->cancel(reason, false);
     // Through the loop, as asyncio: whoever cancels does not expect the cancelled task to run inside the call.

@@ -8,6 +8,7 @@
 #include "future_attributes.h"
 #include "future_callbacks.h"
 #include "future_iterator.h"
+#include "object.h"
 #include "operation.h"
 #include "site.h"
 #include "wait_result.h"
@@ -118,10 +119,19 @@ constexpr PyObject *Future::*fields[] = {&Future::callback,        &Future::cont
                                          &Future::value,           &Future::exception, &Future::cancel_message,
                                          &Future::source_traceback};
 
+// A result of Python's that was not delivered: not yet, or because the future was cancelled, or its loop closed,
+// before. It may refer to the future.
+PyObject *untaken_object(Future *future) noexcept {
+    Operation *operation = future->operation;
+    return operation && operation->is_ready() ? object_of(operation->payload_type(), operation->payload()) : nullptr;
+}
+
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {
     Py_VISIT(Py_TYPE(self));
     for (const auto field : fields)
         Py_VISIT(as_future(self)->*field);
+    PyObject *untaken = untaken_object(as_future(self));
+    Py_VISIT(untaken);
     return 0;
 }
 
@@ -131,6 +141,20 @@ int clear(PyObject *self) noexcept {
     for (std::size_t i = 0; i < std::size(fields); ++i)
         dropped[i] = Ref(std::exchange(as_future(self)->*fields[i], nullptr));
     return 0; // first the lock goes, then they
+}
+
+int clear_garbage(PyObject *self) noexcept {
+    Future *future = as_future(self);
+    bool converting = false; // on the loop's thread, without a GIL
+    {
+        const Locked lock(self);
+        converting = std::exchange(future->resolving, true);
+    }
+    if (!converting && untaken_object(future))
+        future->operation->destroy_payload();
+    if (!converting)
+        take_flag(future, &Future::resolving);
+    return clear(self);
 }
 
 void finalize(PyObject *self) noexcept {
@@ -221,7 +245,7 @@ PyType_Slot slots[] = {
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
     {Py_tp_finalize, reinterpret_cast<void *>(finalize)},
     {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
-    {Py_tp_clear, reinterpret_cast<void *>(clear)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear_garbage)},
     {Py_tp_repr, reinterpret_cast<void *>(repr)},
     {Py_tp_iter, reinterpret_cast<void *>(await)},
     {Py_am_await, reinterpret_cast<void *>(await)},

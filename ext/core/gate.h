@@ -1,6 +1,8 @@
 // ext/core/gate.h: lets threads of ours into the interpreter, until it exits
 #pragma once
 
+#include "pause.h"
+
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -20,13 +22,18 @@ public:
         // Load, then compare and exchange: unconditional increments by spinning threads would keep the word from ever
         // reading "closed and empty". Acquire: what the interpreter was before we enter.
         std::uint64_t state = state_.load(std::memory_order_relaxed);
-        while (!(state & closed_bit))
+        while (!(state & closed_bit)) {
+            AIOBRIDGE_PAUSE("gate.enter");
             if (state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire, std::memory_order_relaxed))
                 return true;
+        }
         return false;
     }
     // Release: whoever closes the gate sees what we did inside.
-    void leave() noexcept { state_.fetch_sub(1, std::memory_order_release); }
+    void leave() noexcept {
+        AIOBRIDGE_PAUSE("gate.leave");
+        state_.fetch_sub(1, std::memory_order_release);
+    }
 
     /// Lets nobody in any more.
     void close() noexcept { state_.fetch_or(closed_bit, std::memory_order_acq_rel); }

@@ -3,6 +3,7 @@
 
 #include "counted.h"
 #include "inbox.h"
+#include "pause.h"
 
 #include <aiobridge/c_api.h>
 
@@ -47,6 +48,7 @@ public:
     /// Any thread. False: the set is settled, and the hook is still the caller's, for settle_late.
     bool add(Hook *hook) noexcept {
         mark_used(); // before, so that an aclose() in between waits for it
+        AIOBRIDGE_PAUSE("hooks.add");
         return hooks_.post(hook) != Posted::refused;
     }
     /// Any thread, the first call counts. `reason`: run them with it; `open`: destroy them without running.

@@ -1,6 +1,8 @@
 // ext/core/inbox.h: what many threads post and one thread takes, without a lock
 #pragma once
 
+#include "pause.h"
+
 #include <atomic>
 
 namespace aiobridge::core {
@@ -62,8 +64,10 @@ public:
             if (head == closed())
                 return Posted::refused;
             node->next = head == idle() ? nullptr : head;
+            AIOBRIDGE_PAUSE("inbox.post");
             // Release: the taker sees the node's contents and its link.
         } while (!head_.compare_exchange_weak(head, node, std::memory_order_release, std::memory_order_relaxed));
+        AIOBRIDGE_PAUSE("inbox.posted");
         return head == idle() ? Posted::wake : Posted::queued;
     }
 
@@ -73,14 +77,17 @@ public:
         do {
             if (head == closed())
                 return {};
+            AIOBRIDGE_PAUSE("inbox.take");
             // Acquire: pairs with every post in the chain (each CAS continues the release sequence of those before).
         } while (!head_.compare_exchange_weak(head, nullptr, std::memory_order_acquire, std::memory_order_relaxed));
+        AIOBRIDGE_PAUSE("inbox.taken");
         return Batch(head == idle() ? nullptr : head);
     }
 
     /// The taker is about to sleep. False if something was posted meanwhile: take again instead.
     bool rest() noexcept {
         Node *expected = nullptr;
+        AIOBRIDGE_PAUSE("inbox.rest");
         // Relaxed: nothing is published; what is posted next is ordered by its own release.
         return head_.compare_exchange_strong(expected, idle(), std::memory_order_relaxed) || expected == idle() ||
                expected == closed();
@@ -88,13 +95,16 @@ public:
 
     /// Any thread. As a post of nothing: true if the caller must wake the taker.
     bool arm() noexcept {
+        AIOBRIDGE_PAUSE("inbox.arm");
         Node *expected = idle();
         return head_.compare_exchange_strong(expected, nullptr, std::memory_order_relaxed);
     }
 
     /// Refuses every later post, and returns what waited.
     Batch close() noexcept {
+        AIOBRIDGE_PAUSE("inbox.close");
         Node *head = head_.exchange(closed(), std::memory_order_acquire);
+        AIOBRIDGE_PAUSE("inbox.closed");
         return Batch(head == idle() || head == closed() ? nullptr : head);
     }
 

@@ -7,6 +7,7 @@
 #include "future_type.h"
 #include "handler.h"
 #include "next.h"
+#include "pausing.h"
 #include "promise.h"
 #include "runtime.h"
 #include "scope.h"
@@ -44,6 +45,9 @@ PYBIND11_MODULE(_core_contents, m, py::mod_gil_not_used()) {
     must(core::register_handler());
     must(core::register_abi(m.ptr()));
     must(core::register_testing(m.ptr()));
+#if defined(AIOBRIDGE_TEST_PAUSES)
+    must(core::register_pausing(m.ptr()));
+#endif
     core::register_settings(m);
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +
                             "." + std::to_string(AIOBRIDGE_VERSION_PATCH);

@@ -29,6 +29,10 @@ const aiobridge_type object_error_type{
     sizeof(aiobridge_type), AIOBRIDGE_TYPE_ERROR, sizeof(PyObject *), alignof(PyObject *), move, destroy};
 const aiobridge_converter object_converter{sizeof(aiobridge_converter), 0, value, error, nullptr};
 
+PyObject *object_of(const aiobridge_type *type, void *payload) noexcept {
+    return type == &object_type || type == &object_error_type ? object_in(payload) : nullptr;
+}
+
 Ref to_exception(PyObject *given, const char *function) noexcept {
     if (PyExceptionInstance_Check(given))
         return Ref::borrow(given);

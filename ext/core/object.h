@@ -12,6 +12,8 @@ namespace aiobridge::core {
 /// handle), the reference is dropped later.
 extern const aiobridge_type object_type, object_error_type;
 extern const aiobridge_converter object_converter;
+/// Borrowed; null if the payload is none of Python's, or was taken. The type may be null.
+PyObject *object_of(const aiobridge_type *, void *payload) noexcept;
 
 /// GIL. An exception object for what was given as one, an instance or a class: a new reference; or null with a
 /// TypeError that names the function.

@@ -3,6 +3,7 @@
 
 #include "bridge.h"
 #include "future.h"
+#include "pause.h"
 #include "payload.h"
 #include "runtime.h"
 
@@ -64,11 +65,13 @@ void Operation::retain_consumer() noexcept { consumers_.fetch_add(1, std::memory
 void Operation::release_promise() noexcept {
     if (promises_.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
+    AIOBRIDGE_PAUSE("operation.drop");
     std::uint32_t word = word_.load(std::memory_order_relaxed);
     // A completion with no payload: the Future raises BrokenPromiseError. No allocation, since destructors come here.
     while (reason_of(word) == AIOBRIDGE_OPEN && !runtime_.closed())
         if (word_.compare_exchange_weak(word, word | AIOBRIDGE_FAILED << reason_shift, std::memory_order_acq_rel,
                                         std::memory_order_relaxed)) {
+            AIOBRIDGE_PAUSE("operation.broken");
             hooks_.settle(runtime_, AIOBRIDGE_OPEN);
             become_ready();
             break;
@@ -80,6 +83,7 @@ void Operation::release_promise() noexcept {
 
 void Operation::native_side_lets_go() noexcept {
     // Relaxed: a scope that waits for this learns it from the open ends.
+    AIOBRIDGE_PAUSE("operation.let_go");
     if (!runtime_.forked() && !(word_.fetch_or(let_go, std::memory_order_relaxed) & let_go))
         ends_.close();
 }
@@ -87,6 +91,7 @@ void Operation::native_side_lets_go() noexcept {
 void Operation::release_consumer() noexcept {
     if (consumers_.fetch_sub(1, std::memory_order_acq_rel) != 1)
         return;
+    AIOBRIDGE_PAUSE("operation.abandon");
     cancel(AIOBRIDGE_ABANDONED, false);
     release();
 }
@@ -97,6 +102,7 @@ aiobridge_reason Operation::reason() const noexcept {
 }
 
 aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) noexcept {
+    AIOBRIDGE_PAUSE("operation.complete");
     if (runtime_.closed())
         return AIOBRIDGE_CLOSED;
     const std::uint32_t outcome = type->flags & AIOBRIDGE_TYPE_ERROR ? AIOBRIDGE_FAILED : AIOBRIDGE_FINISHED;
@@ -113,10 +119,13 @@ aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) no
         // Acquire: our writes to the payload come after the claim.
     } while (!word_.compare_exchange_weak(word, word | outcome << reason_shift | let_go, std::memory_order_acq_rel,
                                           std::memory_order_relaxed));
+    AIOBRIDGE_PAUSE("operation.claimed");
     move_payload(*type, this->payload(), payload);
     type_ = type;
+    AIOBRIDGE_PAUSE("operation.written");
     hooks_.settle(runtime_, AIOBRIDGE_OPEN);
     become_ready();
+    AIOBRIDGE_PAUSE("operation.completed");
     ends_.close();
     return AIOBRIDGE_ACCEPTED;
 }
@@ -124,28 +133,34 @@ aiobridge_fate Operation::complete(const aiobridge_type *type, void *payload) no
 bool Operation::cancel(aiobridge_reason reason, bool tell_loop) noexcept {
     if (runtime_.forked())
         return false;
+    AIOBRIDGE_PAUSE("operation.cancel");
     std::uint32_t word = word_.load(std::memory_order_relaxed);
     do {
         if (reason_of(word) != AIOBRIDGE_OPEN)
             return false;
     } while (!word_.compare_exchange_weak(word, word | reason << reason_shift, std::memory_order_acq_rel,
                                           std::memory_order_relaxed));
+    AIOBRIDGE_PAUSE("operation.cancelled");
     if (tell_loop)
         become_ready();
     else
         word_.fetch_or(ready, std::memory_order_acq_rel);
+    AIOBRIDGE_PAUSE("operation.cancel_told");
     hooks_.settle(runtime_, reason);
     return true;
 }
 
 void Operation::become_ready() noexcept {
+    AIOBRIDGE_PAUSE("operation.ready");
     // Release: the payload; acquire: the bridge, if it is bound.
     const auto before = word_.fetch_or(ready, std::memory_order_acq_rel);
+    AIOBRIDGE_PAUSE("operation.is_ready");
     if (before & bound) {
         references_.fetch_add(1, std::memory_order_relaxed);
         if (!bridge_->post(this))
             discard();
     }
+    AIOBRIDGE_PAUSE("operation.posted");
     if (before & waited)
         runtime_.notify_waiters();
 }
@@ -153,6 +168,7 @@ void Operation::become_ready() noexcept {
 bool Operation::bind(Bridge &bridge) noexcept {
     bridge.retain();
     bridge_ = &bridge;
+    AIOBRIDGE_PAUSE("operation.bind");
     return !(word_.fetch_or(bound, std::memory_order_acq_rel) & ready);
 }
 
@@ -162,6 +178,7 @@ void Operation::wait(std::chrono::steady_clock::time_point until) {
         const auto word = word_.load(std::memory_order_acquire);
         return (word & delivered) || (word & (ready | bound)) == ready;
     };
+    AIOBRIDGE_PAUSE("operation.wait");
     runtime_.wait(may_be_done, until);
 }
 
@@ -183,7 +200,9 @@ int Operation::on_cancel(const aiobridge_hook &raw) noexcept {
             static_cast<Operation *>(operation)->release();
         },
         this);
+    AIOBRIDGE_PAUSE("operation.add_hook");
     if (!hooks_.add(hook)) {
+        AIOBRIDGE_PAUSE("operation.hook_late");
         const auto why = reason();
         HookSet::settle_late(runtime_, hook, why >= AIOBRIDGE_CONSUMER_CLOSED ? why : aiobridge_reason{AIOBRIDGE_OPEN});
     }
@@ -215,6 +234,7 @@ PyObject *Operation::describe() noexcept {
 }
 
 int Operation::deliver(Bridge &bridge) {
+    AIOBRIDGE_PAUSE("operation.deliver");
     int result = 0;
     if (const Ref object = future.get())
         result = future_resolve(as_future(object.get()), bridge.may_resume);

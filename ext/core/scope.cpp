@@ -3,6 +3,7 @@
 
 #include "notice.h"
 #include "operation.h"
+#include "pause.h"
 
 #include <new>
 #include <vector>
@@ -61,7 +62,9 @@ int OpenEnds::enter(const ScopedKind &kind, void *object) noexcept {
         PyErr_NoMemory();
         return -1;
     }
+    AIOBRIDGE_PAUSE("scope.enter");
     entry_.store(entry);
+    AIOBRIDGE_PAUSE("scope.entered");
     if (count_.load() == 0)
         finish();
     return 0;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "counted.h"
+#include "pause.h"
 #include "python.h"
 #include "roster.h"
 
@@ -79,6 +80,7 @@ public:
 
     void open() noexcept { count_.fetch_add(1, std::memory_order_relaxed); }
     void close() noexcept {
+        AIOBRIDGE_PAUSE("scope.end");
         if (count_.fetch_sub(1) == 1 && entry_.load())
             finish();
     }

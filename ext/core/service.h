@@ -2,6 +2,7 @@
 #pragma once
 
 #include "inbox.h"
+#include "pause.h"
 #include "thread_name.h"
 
 #include <atomic>
@@ -45,6 +46,7 @@ private:
     void wake() noexcept {
         // Release, acquire: none is needed for the nodes (the inbox orders those), only that the number changes.
         wakes_.fetch_add(1, std::memory_order_release);
+        AIOBRIDGE_PAUSE("service.wake");
         wakes_.notify_one();
     }
 
@@ -56,8 +58,11 @@ private:
             Batch batch = inbox_.take();
             while (Node *node = batch.pop())
                 serve_(node);
-            if (inbox_.rest())
+            AIOBRIDGE_PAUSE("service.rest");
+            if (inbox_.rest()) {
+                AIOBRIDGE_PAUSE("service.wait");
                 wakes_.wait(seen, std::memory_order_acquire);
+            }
         }
     }
 

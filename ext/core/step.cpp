@@ -6,6 +6,7 @@
 #include "collect.h"
 #include "future.h"
 #include "next.h"
+#include "pause.h"
 #include "stream.h"
 
 namespace aiobridge::core {
@@ -150,6 +151,7 @@ PySendResult step_next(Next *next, Stream *stream, PyObject **out) noexcept {
             *out = Ref::borrow(Py_None).release();
             return PYGEN_NEXT;
         }
+        AIOBRIDGE_PAUSE("step.look");
         const std::size_t wanted = wanted_by(next, *stream->channel);
         if (wanted == 1 || !stream->channel->park(wanted)) {
             if ((*out = collect(stream, next->request)))
@@ -159,6 +161,7 @@ PySendResult step_next(Next *next, Stream *stream, PyObject **out) noexcept {
             if (wanted != 1 || !stream->channel->park(1))
                 continue;
         }
+        AIOBRIDGE_PAUSE("step.wait");
         *out = wait_for_events(stream, next);
         return *out ? PYGEN_NEXT : PYGEN_ERROR;
     }

@@ -9,6 +9,7 @@
 #include "next.h"
 #include "notice.h"
 #include "object.h"
+#include "pause.h"
 #include "python_hook.h"
 #include "site.h"
 
@@ -284,12 +285,14 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
 }
 
 int stream_leave(Stream *stream, aiobridge_reason reason) noexcept {
+    AIOBRIDGE_PAUSE("stream.leave");
     {
         const Locked lock(as_object(stream));
         stream->left = true;
     }
     stream->bridge->unlink(stream->member);
     stream->channel->leave(reason);
+    AIOBRIDGE_PAUSE("stream.left");
     // Not directly: whoever closes may be a task itself.
     return stream_wake(stream, false);
 }

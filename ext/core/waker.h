@@ -1,6 +1,7 @@
 // ext/core/waker.h: two ways to wake a loop from a thread that has no GIL
 #pragma once
 
+#include "pause.h"
 #include "service.h"
 
 namespace aiobridge::core {
@@ -53,8 +54,10 @@ public:
         // The node may still wait for the notifier: the loop drained without its call, and has become idle again. Then
         // the call is still to come. Acq_rel: with taken(), so that a wake is either seen before the call or posted
         // anew.
+        AIOBRIDGE_PAUSE("waker.wake");
         if (queued_.exchange(true, std::memory_order_acq_rel))
             return;
+        AIOBRIDGE_PAUSE("waker.queued");
         retain_(owner); // the notifier releases it
         notifier_.post(this);
     }

@@ -27,6 +27,7 @@ void register_allocations(py::module_ &);
 void register_callbacks(py::module_ &);
 void register_sdks(py::module_ &);
 void register_vendor(py::module_ &);
+void register_rival(py::module_ &);
 
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {

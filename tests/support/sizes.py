@@ -1,0 +1,15 @@
+"""How often tests repeat what goes wrong once in a while: AIOBRIDGE_TEST_SIZE is `short` (the default) or `long`."""
+
+import os
+
+SIZE = os.environ.get("AIOBRIDGE_TEST_SIZE") or "short"
+if SIZE not in ("short", "long"):
+    raise ValueError(f"AIOBRIDGE_TEST_SIZE is {SIZE!r}; it must be 'short' or 'long'")
+
+
+def _of(short: int, long: int) -> int:
+    return long if SIZE == "long" else short
+
+
+RACE_ROUNDS = _of(2_000, 100_000)  # of each race, with each loop and each waker
+RACE_PATIENCE = _of(120, 2400)  # seconds until such a test is taken for one that hangs
