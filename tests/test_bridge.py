@@ -4,13 +4,13 @@ import asyncio
 import contextvars
 import gc
 import logging
-import os
 import threading
 import time
 import weakref
 
 import native
 import pytest
+from loops import LoopWithoutReaders
 
 import aiobridge
 
@@ -86,13 +86,6 @@ def test_a_completion_while_the_loop_is_being_closed_leaks_nothing():
     assert aiobridge.stats().operations == before - 2
 
 
-class LoopWithoutReaders(asyncio.SelectorEventLoop):
-    """As Windows' Proactor."""
-
-    def add_reader(self, fd, callback, *args):
-        raise NotImplementedError
-
-
 # Fails if call_loop does not give up a loop that cannot be called; or a closed loop is reported
 def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_is_no_news():
     async def main():
@@ -115,27 +108,6 @@ def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_i
         return contexts
 
     assert asyncio.run(another()) == []
-
-
-@pytest.mark.skipif("AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="AddressSanitizer does not use addresses again")
-# Fails if a new loop at the address of an old one gets its bridge
-def test_loops_without_readers_at_the_same_address_do_not_mix():
-    kept = []
-
-    async def main(number):
-        kept.append(native.make_Promise())
-        return await native.add(number, 0)
-
-    addresses = []
-    for number in range(50):
-        with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
-            addresses.append(id(runner.get_loop()))
-            assert runner.run(main(number)) == number
-        del runner
-        gc.collect()
-    assert len(set(addresses)) < 50
-    for promise, _future in kept:
-        promise.set(1)  # so that those whose address was not used again are found closed
 
 
 def wait_for(condition):

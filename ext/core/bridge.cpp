@@ -125,6 +125,11 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
     if (!reference)
         return nullptr;
     Bridge *bridge = nullptr;
+    const auto close = [&] {
+        const ErrorAside error;
+        bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+        bridge->release();
+    };
     try {
         bridge = new Bridge(loop, reference.get());
         reference.release();
@@ -132,20 +137,21 @@ Bridge *Bridge::make(PyObject *loop, WakeMode mode) {
         const Ref reader(make_reader(*bridge));
         const bool served = bridge->drain_ && reader && bridge->ask_debug_at_first(loop) == 0 &&
                             bridge->watch(loop, reader.get(), mode) == 0;
-        if (served) {
-            bridges->emplace(loop, bridge);
-            bridge->log(bridge->mode_ == WakeMode::fd ? "is served, and woken by its descriptor"
-                                                      : "is served, and woken with call_soon_threadsafe");
-        } else {
-            const ErrorAside error;
-            bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+        if (!served) {
+            close();
+            return nullptr;
         }
+        bridges->emplace(loop, bridge);
+        bridge->log(bridge->mode_ == WakeMode::fd ? "is served, and woken by its descriptor"
+                                                  : "is served, and woken with call_soon_threadsafe");
         bridge->release(); // the drain holds it from now on, until it is closed
-        return served ? bridge : nullptr;
+        return bridge;
     } catch (const std::system_error &error) {
         PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
+        if (bridge)
+            close();
     }
     return nullptr;
 }
@@ -215,6 +221,15 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     return 0;
 }
 
+Ref Bridge::drain() noexcept {
+    if (has_readers_ || !drain_)
+        return Ref::borrow(drain_.get());
+    Ref single(make_single_drain(*this));
+    if (!single)
+        PyErr_Clear(); // no memory: then one whose end goes unnoticed
+    return single ? std::move(single) : Ref::borrow(drain_.get());
+}
+
 bool Bridge::post(Item *item) noexcept {
     if (runtime.closed())
         return false;
@@ -252,11 +267,7 @@ Ref Bridge::loop_text(const Bridge *bridge) noexcept {
 void Bridge::log(const char *what) noexcept {
     char text[128];
     std::snprintf(text, sizeof text, "the loop at %p %s", static_cast<void *>(loop_key_), what);
-    try {
-        runtime.log(text);
-    } catch (const std::bad_alloc &) {
-        // Then without it.
-    }
+    runtime.log(text);
 }
 
 void Bridge::call_loop() {
@@ -281,11 +292,12 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
     const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
     if (closed.get() != Py_True) {
         PyErr_Clear();
-        const Ref text = guarded([&] { return Ref(PyObject_Repr(error.get())); });
+        const Ref text = guarded([&] {
+            return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
+        });
         const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
         PyErr_Clear();
-        runtime.report(std::string("a loop is given up, because it could not be called: ") +
-                       (utf8 ? utf8 : "an exception"));
+        runtime.report(utf8 ? utf8 : "a loop is given up, because it could not be called");
     }
     close(AIOBRIDGE_LOOP_CLOSED, drop_now);
 }

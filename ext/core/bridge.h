@@ -90,9 +90,11 @@ public:
     Signal signal;
 
     // The drain's, GIL.
-    Ref drain() const noexcept { return Ref::borrow(drain_.get()); } // null once closed
+    /// What is given to call_soon: a new reference, null once closed. Whoever gives up the loop does so before it ends.
+    Ref drain() noexcept;
     Batch batch;             // what the drain took and has not delivered: outlives the drain's call
     bool scheduled = false;  // a call_soon(drain) is on its way
+    int delivered = 0;       // items, by the last call that had any: what asyncio's log of slow callbacks tells
     bool may_resume = false; // inside a drain that may resume tasks directly
     bool debug = false;      // asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future
     /// GIL. Asks the loop for it. -1 with an error.

@@ -3,8 +3,8 @@
 
 #include "runtime.h"
 
+#include <exception>
 #include <new>
-#include <system_error>
 
 namespace aiobridge::core {
 
@@ -25,7 +25,7 @@ Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {
         return nullptr;
     try {
         runtime.hooks.start();
-    } catch (const std::system_error &) {
+    } catch (const std::exception &) { // system_error, bad_alloc
         return nullptr;
     }
     return Hook::create(raw);

@@ -26,6 +26,7 @@ PYBIND11_MODULE(native, m) {
     register_faults(m);
     register_allocations(m);
     register_callbacks(m);
+    register_no_memory(m);
     register_sdks(m);
     register_vendor(m);
 }

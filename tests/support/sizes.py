@@ -1,0 +1,17 @@
+"""How often tests repeat what goes wrong once in a while: AIOBRIDGE_TEST_SIZE is `short` (if unset) or `long`."""
+
+import os
+
+SIZE = os.environ.get("AIOBRIDGE_TEST_SIZE") or "short"
+if SIZE not in ("short", "long"):
+    raise ValueError(f"AIOBRIDGE_TEST_SIZE is {SIZE!r}; it must be 'short' or 'long'")
+
+
+def _of(short: int, long: int) -> int:
+    return long if SIZE == "long" else short
+
+
+EXITS = _of(5, 50)  # processes for each way of leaving, with each loop and each waker
+LOOPS = _of(200, 1000)  # made and closed one after another
+FORKS = _of(5, 50)
+PATIENCE = _of(60, 1200)  # seconds until a test that repeats is taken for one that hangs
