@@ -30,7 +30,7 @@ LOOPS = {"asyncio": asyncio.new_event_loop}
 if uvloop is not None:
     LOOPS["uvloop"] = uvloop.new_event_loop
 if os.environ.get("AIOBRIDGE_TEST_LOOPS") == "no_readers":
-    LOOPS = dict.fromkeys(LOOPS, LoopWithoutReaders)
+    LOOPS = {"asyncio": LoopWithoutReaders}
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 
@@ -91,7 +91,7 @@ def wakeup(request: pytest.FixtureRequest) -> str:
 def new_loop(request: pytest.FixtureRequest, wakeup: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Make a loop, of each kind with each waker, for tests that make their own."""
     if request.param not in LOOPS:
-        pytest.skip(f"{request.param} is not installed")
+        pytest.skip(f"{request.param} is not there")
     return functools.partial(make_loop, LOOPS[request.param], wakeup)
 
 

@@ -189,9 +189,10 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     }
     if (!watched) {
         disarm_reader(reader);
-        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like.
+        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like. But a loop
+        // that had no memory has readers, and will have them the next time.
         const Ref error = take_exception();
-        if (must_pass(error.get())) {
+        if (must_pass(error.get()) || PyErr_GivenExceptionMatches(error.get(), PyExc_MemoryError)) {
             set_exception(error.get());
             return -1;
         }

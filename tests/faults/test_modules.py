@@ -137,7 +137,7 @@ sys.path.insert(0, {str(copies / "other")!r})
 late = []
 @atexit.register
 def look():  # registered after the first copy and before the second, so run between their ends
-    print(late[0].push(1), late[0].close_reason, late[1].push(1), late[1].close_reason)
+    print(late[0].push(1), late[0].close_reason(), late[1].push(1), late[1].close_reason())
 import aiobridge2._core as second
 assert second.Future is not Future
 async def both():

@@ -149,8 +149,8 @@ async def main():
         print(promise.set(1), promise.reason)
         print(writer.push(1), writer.reason, writer.close())
         print(caller.fire(1), caller.reason)
-        print(own_promise.set_result(1), own_promise.close_reason)
-        print(own_writer.push(1), own_writer.close_reason)
+        print(own_promise.set_result(1), own_promise.close_reason())
+        print(own_writer.push(1), own_writer.close_reason())
         for wait in (future, own_future, stream, own_stream):
             asyncio.events._set_running_loop(None)
             async def use():
