@@ -278,4 +278,12 @@ for _ in range(10_000):
 print(*left)
 """
     done = run_python(script, wakeup=wakeup, preload=failing_malloc)
-    assert (done.stdout, done.stderr, done.returncode) == ("True True\n0 0 0 0\n", "", 0)
+    assert done.returncode == 0, done.stderr
+    answers, left = done.stdout.splitlines()
+    assert answers == "True True"
+    loops, *others = left.split()
+    assert others == ["0", "0", "0"]
+    # A loop whose add_reader failed for another reason, because asyncio had no memory, is one without readers: that it
+    # was closed is found out by its next post.
+    if allocations == "C++":
+        assert (loops, done.stderr) == ("0", "")
