@@ -10,7 +10,7 @@ import weakref
 
 import native
 import pytest
-from loops import LoopWithoutReaders
+from loops import LoopThatDropsNothing
 
 import aiobridge
 
@@ -87,12 +87,12 @@ def test_a_completion_while_the_loop_is_being_closed_leaks_nothing():
 
 
 # Fails if call_loop does not give up a loop that cannot be called; or a closed loop is reported
-def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_is_no_news():
+def test_a_post_to_a_closed_loop_that_told_nothing_closes_what_belongs_to_it_and_is_no_news():
     async def main():
         return native.make_Promise(), native.make_Promise()
 
     recorder = native.Recorder()
-    loop = LoopWithoutReaders()
+    loop = LoopThatDropsNothing()
     (first, _first), (second, _second) = loop.run_until_complete(main())
     loop.close()
     second.on_cancel(recorder)
@@ -121,7 +121,7 @@ def wait_for(condition):
 def test_a_loop_never_ends_on_the_notifier():
     ended, holder = [], []
 
-    class DroppedLoop(LoopWithoutReaders):
+    class DroppedLoop(LoopThatDropsNothing):
         def call_soon_threadsafe(self, callback, *args, context=None):
             if self.is_closed():
                 holder.clear()
@@ -163,7 +163,7 @@ def test_a_waiting_task_and_a_future_never_end_on_the_notifier():
         weakref.finalize(lonely, lambda: ended.append(threading.get_ident()))
         return promise, lonely_promise, native.make_Promise()
 
-    loop = LoopWithoutReaders()
+    loop = LoopThatDropsNothing()
     _waited_for, _lonely, (promise, _future) = loop.run_until_complete(main())
     loop.close()
     assert ended == []

@@ -12,6 +12,8 @@
 namespace aiobridge::core {
 namespace {
 
+constexpr double never = 1e9; // in seconds; a loop cannot wait for ever
+
 // GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Never
 // destroyed; a child process starts with a new one.
 std::unordered_map<PyObject *, Bridge *> *bridges = new std::unordered_map<PyObject *, Bridge *>;
@@ -188,11 +190,20 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
         watched = static_cast<bool>(done);
     }
     if (!watched) {
-        disarm_reader(reader);
         // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like. But a loop
         // that had no memory has readers, and will have them the next time.
-        const Ref error = take_exception();
-        if (must_pass(error.get()) || PyErr_GivenExceptionMatches(error.get(), PyExc_MemoryError)) {
+        Ref error = take_exception();
+        const bool has_none = !must_pass(error.get()) && !PyErr_GivenExceptionMatches(error.get(), PyExc_MemoryError);
+        // A timer that never comes is let go by a loop that is closed, as a reader is.
+        if (has_none) {
+            const EmptyContext context;
+            watched = static_cast<bool>(
+                Ref(guarded([&] { return PyObject_CallMethod(loop, "call_later", "dO", never, reader); })));
+            error = watched ? Ref() : take_exception();
+        }
+        if (!watched)
+            disarm_reader(reader);
+        if (!has_none || (error && must_pass(error.get()))) {
             set_exception(error.get());
             return -1;
         }
@@ -211,7 +222,7 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     try {
         runtime.notifier.start();
     } catch (const std::system_error &error) {
-        if (watched)
+        if (has_readers_)
             Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
         PyErr_Format(PyExc_RuntimeError,
                      "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
@@ -220,15 +231,6 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
         return -1;
     }
     return 0;
-}
-
-Ref Bridge::drain() noexcept {
-    if (has_readers_ || !drain_)
-        return Ref::borrow(drain_.get());
-    Ref single(make_single_drain(*this));
-    if (!single)
-        PyErr_Clear(); // no memory: then one whose end goes unnoticed
-    return single ? std::move(single) : Ref::borrow(drain_.get());
 }
 
 bool Bridge::post(Item *item) noexcept {

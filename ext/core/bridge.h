@@ -90,8 +90,7 @@ public:
     Signal signal;
 
     // The drain's, GIL.
-    /// What is given to call_soon: a new reference, null once closed. Whoever gives up the loop does so before it ends.
-    Ref drain() noexcept;
+    Ref drain() const noexcept { return Ref::borrow(drain_.get()); } // null once closed
     Batch batch;             // what the drain took and has not delivered: outlives the drain's call
     bool scheduled = false;  // a call_soon(drain) is on its way
     int delivered = 0;       // items, by the last call that had any: what asyncio's log of slow callbacks tells

@@ -21,7 +21,6 @@ struct Drain {
     vectorcallfunc vectorcall;
     Bridge *bridge; // owned
     bool is_reader;
-    bool must_be_called; // a single drain that has not been
 };
 
 // The calls below are foreign Python code, in which a signal handler may raise KeyboardInterrupt. It has to come out of
@@ -117,7 +116,6 @@ private:
 PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *) {
     Bridge &bridge = *reinterpret_cast<Drain *>(self)->bridge;
     const bool is_reader = reinterpret_cast<Drain *>(self)->is_reader;
-    reinterpret_cast<Drain *>(self)->must_be_called = false;
     // Before taking, so that a post that comes between the two sets it again; and even if closed, or it would stay
     // readable for ever.
     if (is_reader && !bridge.runtime.forked())
@@ -164,25 +162,12 @@ PyObject *drain_repr(PyObject *self) {
     return loop ? PyUnicode_FromFormat("<aiobridge drain, %U, delivered %d>", loop.get(), bridge.delivered) : nullptr;
 }
 
-// Else the loop has refused it, and whoever called the loop knows.
-void single_drain_was_dropped(Bridge &bridge) {
-    const Ref loop = bridge.loop();
-    const Ref closed(loop ? guarded([&] { return PyObject_CallMethod(loop.get(), "is_closed", nullptr); }) : nullptr);
-    PyErr_Clear();
-    if (!loop || closed.get() == Py_True)
-        bridge.close(AIOBRIDGE_LOOP_CLOSED, PyThreadState_Get() != bridge.runtime.notifier_thread);
-}
-
 void drain_dealloc(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
-    const Drain &drain = *reinterpret_cast<Drain *>(self);
-    Bridge *bridge = drain.bridge;
-    if (!bridge->runtime.forked()) {
+    Bridge *bridge = reinterpret_cast<Drain *>(self)->bridge;
+    if (reinterpret_cast<Drain *>(self)->is_reader && !bridge->runtime.forked()) {
         const ErrorAside error;
-        if (drain.is_reader)
-            bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
-        else if (drain.must_be_called && !bridge->inbox.is_closed())
-            single_drain_was_dropped(*bridge);
+        bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
     }
     bridge->release();
     type->tp_free(self);
@@ -222,13 +207,6 @@ PyObject *make(Bridge &bridge, bool is_reader) noexcept {
 
 PyObject *make_drain(Bridge &bridge) noexcept { return make(bridge, false); }
 PyObject *make_reader(Bridge &bridge) noexcept { return make(bridge, true); }
-
-PyObject *make_single_drain(Bridge &bridge) noexcept {
-    PyObject *drain = make(bridge, false);
-    if (drain)
-        reinterpret_cast<Drain *>(drain)->must_be_called = true;
-    return drain;
-}
 
 void disarm_reader(PyObject *reader) noexcept { reinterpret_cast<Drain *>(reader)->is_reader = false; }
 

@@ -9,9 +9,6 @@ class Bridge;
 
 /// What is given to call_soon. Holds the bridge.
 PyObject *make_drain(Bridge &) noexcept;
-/// The same for one call, for a loop without readers: its end, uncalled, closes the bridge if the loop was closed,
-/// which drops the calls that wait in it.
-PyObject *make_single_drain(Bridge &) noexcept;
 /// What is registered with the bridge's descriptor: a drain that clears the descriptor first, and whose end closes the
 /// bridge, because it means that the loop was closed or collected. (Not so the other's: a wake in flight may hold it.)
 PyObject *make_reader(Bridge &) noexcept;

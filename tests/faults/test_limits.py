@@ -110,12 +110,11 @@ print(await native.add(1))
 def test_53_the_hook_thread_cannot_be_started_installing_a_hook_says_so_and_the_operation_goes_on(run_limited):
     lines = run_limited(
         """
-recorder = native.Recorder()
 promise, future = native.make_Promise()
 own_promise, own_future = aiobridge.make_promise()
 own_writer, own_stream = aiobridge.make_stream()
 with no_threads():
-    print(fails(promise.on_cancel, recorder))
+    print(fails(promise.on_cancel, native.Recorder()))
     print(fails(own_promise.on_cancel, print))
     print(fails(own_stream.on_close, print))
     own_writer.push(1)
@@ -123,6 +122,7 @@ with no_threads():
 promise.set(1)
 own_promise.set_result(2)
 print(await future, await own_future)
+recorder = native.Recorder()
 promise, future = native.make_Promise()
 promise.on_cancel(recorder)
 future.cancel()

@@ -102,7 +102,7 @@ def called_loop(request):
     return CalledLoop()
 
 
-# Fails if a loop without readers does not learn from its single drain that it was closed
+# Fails if a loop without readers has no timer of ours
 @pytest.mark.parametrize("queued_by", ["call_soon_threadsafe", "call_soon"])
 def test_13_a_loop_closed_with_our_call_in_its_queue_is_found_closed(called_loop, queued_by):
     recorder = native.Recorder()
@@ -141,18 +141,6 @@ def test_13_a_loop_closed_with_our_call_in_its_queue_is_found_closed(called_loop
     with pytest.raises(aiobridge.ClosedError):
         never.result()
     assert stream.closed
-
-
-# Fails if a single drain that was called counts as dropped
-def test_13_a_loop_that_makes_our_calls_stays_open(called_loop):
-    async def main():
-        aiobridge.configure(wakeup="call_soon")
-        for number in range(2000):
-            assert await native.add(number, 0) == number
-        promise, _future = native.make_Promise()
-        return promise.reason
-
-    assert run(lambda: called_loop, main()) == "open"
 
 
 def test_14_a_loop_that_is_dropped_unclosed_is_collected_and_its_bridge_goes_with_the_producers(request, new_loop):
@@ -231,14 +219,9 @@ def test_16_loops_one_after_another_at_the_same_address_do_not_mix(request, new_
         gc.collect(0)
     if "AIOBRIDGE_TEST_SANITIZE" not in os.environ:  # AddressSanitizer does not use addresses again
         assert len(addresses) < sizes.LOOPS
-    if not readers:  # then the next post finds it closed, if no new loop had its address before
-        assert {promise.set(1) for promise, _ in kept} <= {"closed", "accepted"}
-        wait_for(lambda: all(future.done() for _, future in kept))
-    assert {promise.reason for promise, _ in kept} <= {"loop_closed", "finished"}
+    assert {promise.reason for promise, _ in kept} == {"loop_closed"}
     with pytest.raises(aiobridge.ClosedError):
         kept[0][1].result()
-    if readers:
-        assert {promise.reason for promise, _ in kept} == {"loop_closed"}
 
 
 def test_17_three_loops_in_three_threads_each_get_their_own_results_on_their_own_thread(new_loop):
@@ -307,14 +290,7 @@ def test_18_a_future_of_one_loop_awaited_in_another_is_refused_and_the_first_goe
     assert run(new_loop, main()) == 11
 
 
-SUBSET = (
-    "test_future.py",
-    "test_stream.py",
-    "test_callback.py",
-    "test_batches.py",
-    "test_overflow.py",
-    "test_hooks.py",
-)
+SUBSET = [f"test_{name}.py" for name in ("future", "stream", "callback", "hooks")]
 
 
 def test_49_loops_without_readers_pass_the_same_tests():

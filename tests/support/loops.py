@@ -8,3 +8,10 @@ class LoopWithoutReaders(asyncio.SelectorEventLoop):
 
     def add_reader(self, fd, callback, *args):
         raise NotImplementedError
+
+
+class LoopThatDropsNothing(LoopWithoutReaders):
+    """Nothing of ours that it could let go of when it is closed: no timer either."""
+
+    def call_later(self, delay, callback, *args, context=None):
+        raise NotImplementedError
