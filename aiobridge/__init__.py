@@ -21,6 +21,11 @@ except ImportError as _error:
             "`python -P` keeps the source folder from hiding the installed package."
         )
     raise
+if _core._exceptions.BridgeError is not BridgeError:
+    raise ImportError(
+        "aiobridge was imported before in this process, and taken out of sys.modules since: its extension module is "
+        "loaded once, and would raise the exceptions of the first import; leave it there, or start a new process"
+    )
 from aiobridge._awaitable import awaitable
 from aiobridge._core import Future, Promise, Stream, Writer, make_promise, make_stream
 from aiobridge._paths import get_cmake_dir, get_include, get_pkgconfig_dir

@@ -1,4 +1,7 @@
-"""The loops and wakers that every async test runs over, and the native test module."""
+"""The loops and wakers that every async test runs over, and the native test module.
+
+With AIOBRIDGE_TEST_LOOPS=no_readers every loop is one without readers, as Windows' Proactor.
+"""
 
 import asyncio
 import functools
@@ -13,6 +16,7 @@ from typing import Any
 
 import building
 import pytest
+from loops import LoopWithoutReaders
 
 import aiobridge
 
@@ -21,6 +25,12 @@ try:
 except ImportError:  # Windows
     uvloop = None
 
+TESTS = Path(__file__).parent
+LOOPS = {"asyncio": asyncio.new_event_loop}
+if uvloop is not None:
+    LOOPS["uvloop"] = uvloop.new_event_loop
+if os.environ.get("AIOBRIDGE_TEST_LOOPS") == "no_readers":
+    LOOPS = {"asyncio": LoopWithoutReaders}
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 
@@ -43,12 +53,9 @@ def make_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], wakeup: str) ->
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
-    loops = {"asyncio": asyncio.new_event_loop}
-    if uvloop is not None:
-        loops["uvloop"] = uvloop.new_event_loop
     return {
         f"{name}-{wakeup}": functools.partial(make_loop, new_loop, wakeup)
-        for name, new_loop in loops.items()
+        for name, new_loop in LOOPS.items()
         for wakeup in ("call_soon", "fd")
     }
 
@@ -68,19 +75,21 @@ def wakeup(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(params=["asyncio", "uvloop"])
 def new_loop(request: pytest.FixtureRequest, wakeup: str) -> Callable[[], asyncio.AbstractEventLoop]:
     """Make a loop, of each kind with each waker, for tests that make their own."""
-    if request.param == "uvloop":
-        if uvloop is None:
-            pytest.skip("uvloop is not installed")
-        return functools.partial(make_loop, uvloop.new_event_loop, wakeup)
-    return functools.partial(make_loop, asyncio.new_event_loop, wakeup)
+    if request.param not in LOOPS:
+        pytest.skip(f"{request.param} is not there")
+    return functools.partial(make_loop, LOOPS[request.param], wakeup)
 
 
 @pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script in a process of its own, which can import the native test module."""
 
-    def run(script: str, *, wakeup: str = "", timeout: float = 20) -> subprocess.CompletedProcess[str]:
+    def run(
+        script: str, *, wakeup: str = "", timeout: float = 20, preload: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": sys.path[0], "AIOBRIDGE_WAKEUP": wakeup}
+        if preload:
+            environment["LD_PRELOAD"] = str(preload)
         return subprocess.run(
             [sys.executable, "-P", "-c", script],
             capture_output=True,

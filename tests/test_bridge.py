@@ -4,13 +4,13 @@ import asyncio
 import contextvars
 import gc
 import logging
-import os
 import threading
 import time
 import weakref
 
 import native
 import pytest
+from loops import LoopThatDropsNothing
 
 import aiobridge
 
@@ -86,20 +86,13 @@ def test_a_completion_while_the_loop_is_being_closed_leaks_nothing():
     assert aiobridge.stats().operations == before - 2
 
 
-class LoopWithoutReaders(asyncio.SelectorEventLoop):
-    """As Windows' Proactor."""
-
-    def add_reader(self, fd, callback, *args):
-        raise NotImplementedError
-
-
 # Fails if call_loop does not give up a loop that cannot be called; or a closed loop is reported
-def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_is_no_news():
+def test_a_post_to_a_closed_loop_that_told_nothing_closes_what_belongs_to_it_and_is_no_news():
     async def main():
         return native.make_Promise(), native.make_Promise()
 
     recorder = native.Recorder()
-    loop = LoopWithoutReaders()
+    loop = LoopThatDropsNothing()
     (first, _first), (second, _second) = loop.run_until_complete(main())
     loop.close()
     second.on_cancel(recorder)
@@ -117,27 +110,6 @@ def test_a_post_to_a_closed_loop_without_readers_closes_what_belongs_to_it_and_i
     assert asyncio.run(another()) == []
 
 
-@pytest.mark.skipif("AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="AddressSanitizer does not use addresses again")
-# Fails if a new loop at the address of an old one gets its bridge
-def test_loops_without_readers_at_the_same_address_do_not_mix():
-    kept = []
-
-    async def main(number):
-        kept.append(native.make_Promise())
-        return await native.add(number, 0)
-
-    addresses = []
-    for number in range(50):
-        with asyncio.Runner(loop_factory=LoopWithoutReaders) as runner:
-            addresses.append(id(runner.get_loop()))
-            assert runner.run(main(number)) == number
-        del runner
-        gc.collect()
-    assert len(set(addresses)) < 50
-    for promise, _future in kept:
-        promise.set(1)  # so that those whose address was not used again are found closed
-
-
 def wait_for(condition):
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
@@ -149,7 +121,7 @@ def wait_for(condition):
 def test_a_loop_never_ends_on_the_notifier():
     ended, holder = [], []
 
-    class DroppedLoop(LoopWithoutReaders):
+    class DroppedLoop(LoopThatDropsNothing):
         def call_soon_threadsafe(self, callback, *args, context=None):
             if self.is_closed():
                 holder.clear()
@@ -191,7 +163,7 @@ def test_a_waiting_task_and_a_future_never_end_on_the_notifier():
         weakref.finalize(lonely, lambda: ended.append(threading.get_ident()))
         return promise, lonely_promise, native.make_Promise()
 
-    loop = LoopWithoutReaders()
+    loop = LoopThatDropsNothing()
     _waited_for, _lonely, (promise, _future) = loop.run_until_complete(main())
     loop.close()
     assert ended == []

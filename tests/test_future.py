@@ -1,7 +1,6 @@
 """aiobridge.Future: exactness of what comes back, cancels, errors, and the end of an operation."""
 
 import asyncio
-import threading
 
 import native
 import pytest
@@ -166,24 +165,6 @@ async def test_a_future_of_a_closed_loop_says_so():
         await future
     assert promise.set(1) == "closed"
     assert promise.reason == "loop_closed"
-
-
-async def test_a_pending_future_of_another_running_loop_is_refused_and_that_loop_goes_on():
-    ready, finish = threading.Event(), threading.Event()
-    theirs = {}
-
-    async def elsewhere():
-        theirs["promise"], theirs["future"] = native.make_Promise()
-        ready.set()
-        return await theirs["future"]
-
-    running = asyncio.get_running_loop().run_in_executor(None, asyncio.run, elsewhere())
-    await asyncio.to_thread(ready.wait)
-    with pytest.raises(RuntimeError, match="belongs to the loop .* and is awaited in"):
-        await theirs["future"]
-    finish.set()
-    theirs["promise"].set(11)
-    assert await running == 11
 
 
 # Fails if Operation::on_cancel runs a late hook of a completed operation

@@ -51,11 +51,6 @@ def test_it_is_refused_when_python_is_gone(run_python):
     assert (done.returncode, done.stdout, done.stderr) == (0, "refused", "")
 
 
-def test_the_exit_waits_for_who_is_inside(run_python):
-    done = run_python("import native; native.hold_gil_guard_in_thread(0.3)")
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 def test_the_loop_goes_on_while_another_thread_waits_for_the_gil():
     async def main():
         return await asyncio.gather(

@@ -1,13 +1,11 @@
 """Loops that close, stop, disappear, nest, or live in several threads; signals; wakers and their configuration."""
 
 import asyncio
-import gc
-import os
 import threading
-import weakref
 
 import native
 import pytest
+from loops import LoopWithoutReaders
 
 import aiobridge
 
@@ -31,13 +29,6 @@ def test_a_wrong_waker_in_the_environment_is_refused_at_import(run_python):
     done = run_python("import aiobridge", wakeup="magic")
     assert "AIOBRIDGE_WAKEUP is 'magic'; it must be 'call_soon' or 'fd'" in done.stderr
     assert done.returncode == 1
-
-
-class LoopWithoutReaders(asyncio.SelectorEventLoop):
-    """As Windows' Proactor loop: no add_reader. (The loop's own pipe uses _add_reader.)"""
-
-    def add_reader(self, fd, callback, *args):
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
@@ -76,102 +67,6 @@ def test_a_closed_loop_refuses_what_is_posted_and_says_why(new_loop):
     with pytest.raises(aiobridge.ClosedError):
         future.result()
     assert stream.closed
-
-
-def test_posts_race_with_the_close_of_the_loop(new_loop):
-    for _ in range(100):
-        loop = new_loop()
-
-        async def main():
-            burst = native.Burst()
-            futures = burst.make(50)
-            burst.go(2)
-            await futures[0]
-            return burst, futures
-
-        burst, futures = loop.run_until_complete(main())
-        loop.close()
-        burst.join()
-        for future in futures:
-            assert future.done()
-        del burst, futures
-
-
-def test_a_loop_that_is_dropped_unclosed_is_collected(wakeup):
-    async def main():
-        aiobridge.configure(wakeup=wakeup)
-        return native.make_Promise()
-
-    loop = asyncio.SelectorEventLoop()
-    promise, _future = loop.run_until_complete(main())
-    reference = weakref.ref(loop)
-    with pytest.warns(ResourceWarning, match="unclosed event loop"):  # noqa: PT031
-        del loop
-        gc.collect()
-    assert reference() is None
-    assert promise.set(1) == "closed"
-
-
-def test_a_loop_that_stops_gets_its_results_when_it_runs_again(new_loop):
-    loop = new_loop()
-    received = []
-
-    async def start():
-        burst = native.Burst()
-        futures = burst.make(20)
-
-        async def wait():
-            for future in futures:
-                received.append(await future)
-
-        return burst, asyncio.create_task(wait())
-
-    async def rest(task):
-        await task
-
-    burst, task = loop.run_until_complete(start())
-    burst.go(1)
-    burst.join()
-    assert received == []
-    loop.run_until_complete(rest(task))
-    assert received == list(range(20))
-    loop.close()
-
-
-def test_loops_one_after_another_do_not_mix(new_loop):
-    kept = []
-    for number in range(200):
-
-        async def main(number=number):
-            kept.append(native.make_Promise())
-            return await native.add(number, 0)
-
-        assert run(new_loop, main()) == number
-    assert {promise.reason for promise, _ in kept} == {"loop_closed"}
-
-
-def test_two_loops_in_two_threads(new_loop):
-    results = {}
-
-    def thread(name):
-        async def main():
-            here = threading.get_ident()
-            threads = set()
-            for _ in range(300):
-                future = native.add(1)
-                future.add_done_callback(lambda done: threads.add(threading.get_ident()))
-                assert await future == 2
-            await asyncio.sleep(0)
-            results[name] = threads == {here}
-
-        run(new_loop, main())
-
-    threads = [threading.Thread(target=thread, args=(number,)) for number in range(3)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert results == {0: True, 1: True, 2: True}
 
 
 def test_a_loop_that_runs_in_another_thread_later(new_loop):
@@ -292,29 +187,3 @@ print(sorted(name for name in names if name.startswith("aio")))
         wakeup="fd",
     )
     assert done.stdout == "[0, 1, 2]\n['aiobridg-pool-0']\n"
-
-
-@pytest.mark.skipif(
-    "AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="UndefinedBehaviorSanitizer needs descriptors to look at memory"
-)
-def test_no_descriptor_can_be_had(run_python):
-    done = run_python(
-        """
-import asyncio, os, resource, aiobridge, native
-async def main():
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = os.dup(0)
-    os.close(highest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest, hard))
-    try:
-        native.add(1)
-    except OSError as error:
-        print(error)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    print(await native.add(1))
-asyncio.run(main())
-"""
-    )
-    assert "no descriptor for waking the loop" in done.stdout
-    assert done.stdout.endswith("2\n")
-    assert (done.stderr, done.returncode) == ("", 0)

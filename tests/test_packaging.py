@@ -72,26 +72,6 @@ import native
     )
 
 
-def test_a_subinterpreter_is_refused(run_python):
-    try:
-        importlib.import_module("_xxsubinterpreters")
-    except ImportError:
-        pytest.skip("this Python has no _xxsubinterpreters module")
-    done = run_python(
-        """
-import _xxsubinterpreters as interpreters
-interpreter = interpreters.create()
-try:
-    interpreters.run_string(interpreter, "import aiobridge")
-except Exception as error:
-    print(error)
-interpreters.destroy(interpreter)
-"""
-    )
-    assert "ImportError" in done.stdout or "does not support loading in subinterpreters" in done.stdout
-    assert done.returncode == 0, done.stderr
-
-
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or "g++"
 PROGRAM = """
 #include <aiobridge/pybind11.h>

@@ -18,7 +18,8 @@ import aiobridge
 
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "quickstart"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
 def blocks(language):
@@ -133,7 +134,7 @@ async def test_the_callback_api_of_the_readme(readme):
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\|.*test_\w+\.py.*$", (ROOT / "README.md").read_text(), re.MULTILINE))
+@pytest.mark.parametrize("line", re.findall(r"^\|.*test_\w+\.py.*$", README, re.MULTILINE))
 def test_every_guarantee_names_tests_that_exist(line):
     column = line.split("|")[2]
     for file, names in re.findall(r"`((?:\w+/)?test_\w+\.py)`:?((?:[,\s]*`…[^`]*`)*)", column):

@@ -15,9 +15,6 @@
 #include <aiobridge/c_api.h>
 #include <aiobridge/version.h>
 
-#include <new>
-#include <string>
-
 namespace aiobridge::core {
 namespace {
 
@@ -117,14 +114,7 @@ const aiobridge_api table = {
 
     .pool_submit = [](aiobridge_job *job) -> std::int32_t { return Runtime::current().pool.submit(job); },
 
-    .report =
-        [](const char *message) {
-            try {
-                Runtime::current().report(message);
-            } catch (const std::bad_alloc &) {
-                // No memory even for the words.
-            }
-        },
+    .report = [](const char *message) { Runtime::current().report(message); },
 };
 
 } // namespace

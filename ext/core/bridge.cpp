@@ -13,6 +13,8 @@
 namespace aiobridge::core {
 namespace {
 
+constexpr double never = 1e9; // in seconds; a loop cannot wait for ever
+
 // GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Each
 // is kept by its drain, which goes after it was taken out of here. Never destroyed; a child process starts with a new
 // one.
@@ -134,8 +136,13 @@ BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
     Ref reference(PyWeakref_NewRef(loop, nullptr));
     if (!reference)
         return BridgeRef();
+    BridgeRef bridge;
+    const auto close = [&] {
+        const ErrorAside error;
+        bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+    };
     try {
-        BridgeRef bridge(new Bridge(loop, std::move(reference)));
+        bridge = BridgeRef(new Bridge(loop, std::move(reference)));
         bridge->drain_ = Ref(make_drain(*bridge));
         const Ref reader(make_reader(*bridge));
         if (bridge->drain_ && reader && bridge->ask_debug_at_first(loop) == 0 &&
@@ -148,12 +155,13 @@ BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
                                                       : "is served, and woken with call_soon_threadsafe");
             return bridge; // the drain holds it from now on too, until it is closed
         }
-        const ErrorAside error;
-        bridge->close(AIOBRIDGE_LOOP_CLOSED, true);
+        close();
     } catch (const std::system_error &error) {
         PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
+        if (bridge)
+            close();
     }
     return BridgeRef();
 }
@@ -190,10 +198,20 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
         watched = static_cast<bool>(done);
     }
     if (!watched) {
-        disarm_reader(reader);
-        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like.
-        const Ref error = take_exception();
-        if (must_pass(error.get())) {
+        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like. But a loop
+        // that had no memory has readers, and will have them the next time.
+        Ref error = take_exception();
+        const bool has_none = !must_pass(error.get()) && !PyErr_GivenExceptionMatches(error.get(), PyExc_MemoryError);
+        // A timer that never comes is let go by a loop that is closed, as a reader is.
+        if (has_none) {
+            const EmptyContext context;
+            watched = static_cast<bool>(
+                Ref(guarded([&] { return PyObject_CallMethod(loop, "call_later", "dO", never, reader); })));
+            error = watched ? Ref() : take_exception();
+        }
+        if (!watched)
+            disarm_reader(reader);
+        if (!has_none || (error && must_pass(error.get()))) {
             set_exception(error.get());
             return -1;
         }
@@ -212,7 +230,7 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     try {
         runtime.notifier.start();
     } catch (const std::system_error &error) {
-        if (watched)
+        if (has_readers_)
             Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
         PyErr_Format(PyExc_RuntimeError,
                      "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
@@ -293,11 +311,7 @@ Ref Bridge::loop_text(Bridge *bridge) noexcept {
 void Bridge::log(const char *what) noexcept {
     char text[128];
     std::snprintf(text, sizeof text, "the loop at %p %s", static_cast<void *>(loop_key_), what);
-    try {
-        runtime.log(text);
-    } catch (const std::bad_alloc &) {
-        // Then without it.
-    }
+    runtime.log(text);
 }
 
 void Bridge::call_loop() {
@@ -323,11 +337,12 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
     const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
     if (closed.get() != Py_True) {
         PyErr_Clear();
-        const Ref text = guarded([&] { return Ref(PyObject_Repr(error.get())); });
+        const Ref text = guarded([&] {
+            return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
+        });
         const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
         PyErr_Clear();
-        runtime.report(std::string("a loop is given up, because it could not be called: ") +
-                       (utf8 ? utf8 : "an exception"));
+        runtime.report(utf8 ? utf8 : "a loop is given up, because it could not be called");
     }
     close(AIOBRIDGE_LOOP_CLOSED, drop_now);
 }

@@ -126,7 +126,9 @@ public:
     Node *next_item() noexcept;
     bool has_items() noexcept;
     void take_items() noexcept;
-    bool scheduled = false;  // a call_soon(drain) is on its way
+    bool scheduled = false; // a call_soon(drain) is on its way
+    /// Items, by the last call that had any: what asyncio's log of slow callbacks tells. Relaxed: a figure.
+    std::atomic<int> delivered{0};
     bool may_resume = false; // inside a drain that may resume tasks directly
     /// asyncio's debug mode, as it was at the last drain: asking costs a sixth of a Future. Relaxed: a setting.
     std::atomic<bool> debug{false};

@@ -84,6 +84,7 @@ int deliver_batch(Bridge &bridge, PyObject *loop, Ref &interrupt) {
             return 0;
         }
         bridge.runtime.figures.deliveries.fetch_add(1, std::memory_order_relaxed);
+        bridge.delivered.store(count, std::memory_order_relaxed);
         AIOBRIDGE_PAUSE("drain.deliver");
         if (static_cast<Item *>(node)->deliver(bridge) != 0)
             return -1;
@@ -162,8 +163,11 @@ PyObject *call_drain(PyObject *self, PyObject *const *, std::size_t, PyObject *)
 }
 
 PyObject *drain_repr(PyObject *self) {
-    const Ref loop = reinterpret_cast<Drain *>(self)->bridge->loop();
-    return PyUnicode_FromFormat("<aiobridge drain of %R>", loop ? loop.get() : Py_None);
+    Bridge &bridge = *reinterpret_cast<Drain *>(self)->bridge;
+    const Ref loop = Bridge::loop_text(&bridge);
+    return loop ? PyUnicode_FromFormat("<aiobridge drain, %U, delivered %d>", loop.get(),
+                                       bridge.delivered.load(std::memory_order_relaxed))
+                : nullptr;
 }
 
 void drain_dealloc(PyObject *self) {

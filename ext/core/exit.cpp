@@ -9,15 +9,12 @@
 
 #include <aiobridge/c_api.h>
 
-#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 
 namespace aiobridge::core {
 namespace {
-
-constexpr std::chrono::seconds patience{5};
 
 void warn(const char *message) noexcept {
     if (PyErr_WarnEx(PyExc_RuntimeWarning, message, 1) != 0)
@@ -47,7 +44,7 @@ bool drain_hooks(Runtime &runtime) {
         return true;
     HookSet::settle_late(runtime, hook, AIOBRIDGE_INTERPRETER_EXIT);
     std::unique_lock lock(barrier->mutex);
-    return barrier->changed.wait_for(lock, patience, [&] { return barrier->passed; });
+    return barrier->changed.wait_for(lock, exit_patience, [&] { return barrier->passed; });
 }
 
 } // namespace
@@ -60,7 +57,7 @@ void at_exit() noexcept {
     bool left = true, drained = true;
     aiobridge_job *calls = runtime.pool.close();
     Py_BEGIN_ALLOW_THREADS
-        left = runtime.gate.wait_until_empty(patience);
+        left = runtime.gate.wait_until_empty(exit_patience);
         while (calls) {
             aiobridge_job *call = calls;
             calls = call->next;

@@ -4,8 +4,8 @@
 #include "pause.h"
 #include "runtime.h"
 
+#include <exception>
 #include <new>
-#include <system_error>
 
 namespace aiobridge::core {
 
@@ -29,7 +29,7 @@ Hook *make_hook(Runtime &runtime, const aiobridge_hook &raw) noexcept {
         return nullptr;
     try {
         runtime.hooks.start();
-    } catch (const std::system_error &) {
+    } catch (const std::exception &) { // system_error, bad_alloc
         return nullptr;
     }
     return Hook::create(raw);

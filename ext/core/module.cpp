@@ -49,6 +49,7 @@ PYBIND11_MODULE(_core_contents, m, py::mod_gil_not_used()) {
     must(core::register_pausing(m.ptr()));
 #endif
     core::register_settings(m);
+    m.attr("_exceptions") = py::module_::import("aiobridge._exceptions"); // of which it raises
     m.attr("__version__") = std::to_string(AIOBRIDGE_VERSION_MAJOR) + "." + std::to_string(AIOBRIDGE_VERSION_MINOR) +
                             "." + std::to_string(AIOBRIDGE_VERSION_PATCH);
     py::module_::import("atexit").attr("register")(py::cpp_function(&core::at_exit));

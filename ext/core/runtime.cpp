@@ -7,7 +7,7 @@
 #include "room.h"
 
 #include <new>
-#include <utility>
+#include <string>
 
 namespace aiobridge::core {
 namespace {
@@ -15,8 +15,8 @@ namespace {
 // An error that nobody else can be told.
 class Report final : public Deferred {
 public:
-    Report(std::string message, PyObject *exception)
-        : message_("aiobridge: " + std::move(message)), exception_(exception) {}
+    explicit Report(std::string_view message) : message_("aiobridge: ") { message_ += message; }
+    void add(PyObject *exception) noexcept { exception_ = Ref(exception); }
     int run(PyObject *loop) override {
         if (loop)
             return call_exception_handler(loop, message_.c_str(), exception_.get(), nullptr);
@@ -37,7 +37,7 @@ private:
 // What a user wants to know who asks why nothing happens. Later, because handlers of loggers are foreign code.
 class LogRecord final : public Deferred {
 public:
-    explicit LogRecord(std::string message) noexcept : message_(std::move(message)) {}
+    explicit LogRecord(std::string_view message) : message_(message) {}
     int run(PyObject *) override {
         const Ref text = to_text(message_.c_str());
         if (text && guarded([&] { return Ref(PyObject_CallMethod(names.logger, "debug", "sO", "%s", text.get())); }))
@@ -100,14 +100,22 @@ int Runtime::run_deferred(PyObject *loop) {
     return -1;
 }
 
-void Runtime::report(std::string message, PyObject *exception) noexcept {
-    if (auto *work = new (std::nothrow) Report(std::move(message), exception))
+void Runtime::report(std::string_view message, PyObject *exception) noexcept {
+    try {
+        auto *work = new Report(message);
+        work->add(exception);
         defer(work);
+    } catch (const std::bad_alloc &) {
+        // The exception is left alive: its end needs the GIL.
+    }
 }
 
-void Runtime::log(std::string message) noexcept {
-    if (auto *work = new (std::nothrow) LogRecord(std::move(message)))
-        defer(work);
+void Runtime::log(std::string_view message) noexcept {
+    try {
+        defer(new LogRecord(message));
+    } catch (const std::bad_alloc &) {
+        // Then without it.
+    }
 }
 
 void Runtime::notify_waiters() noexcept {

@@ -14,7 +14,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
-#include <string>
+#include <string_view>
 
 struct _is; // PyInterpreterState
 struct _ts; // PyThreadState
@@ -69,11 +69,11 @@ public:
     /// Any thread, a hint: somebody waits for a drain to do it.
     bool has_deferred() const noexcept { return deferred_.holds(); }
     /// Any thread. The text goes to a loop's exception handler, or, at exit, to the logger "aiobridge". The exception,
-    /// if there is one, goes with it: a new reference, taken over.
-    void report(std::string message, _object *exception = nullptr) noexcept;
+    /// if there is one, goes with it: a new reference, taken over. Nothing is told when there is no memory for it.
+    void report(std::string_view message, _object *exception = nullptr) noexcept;
 
     /// Any thread. The text goes to the logger "aiobridge", at level DEBUG, with the deferred work.
-    void log(std::string message) noexcept;
+    void log(std::string_view message) noexcept;
 
     /// For result() on a thread without a loop: a completion that finds a waiter notifies.
     void notify_waiters() noexcept;

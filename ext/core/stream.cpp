@@ -53,7 +53,9 @@ PyObject *aclose(PyObject *self, PyObject *) noexcept {
     Stream *stream = as_stream(self);
     if (stream_leave(stream, AIOBRIDGE_CONSUMER_CLOSED) != 0)
         return nullptr;
-    if (stream->channel->has_hooks() && !stream->channel->runtime().closed())
+    Runtime &runtime = stream->channel->runtime();
+    // Without a hook thread there is no hook; what is buffered then ends with the last handle.
+    if (stream->channel->has_hooks() && runtime.hooks.is_started() && !runtime.closed())
         return after_hooks(stream);
     return make_finished(Ref::borrow(Py_None).release());
 }

@@ -6,6 +6,7 @@
 #include "testing.h"
 
 #include "bridge.h"
+#include "exit.h"
 #include "future.h"
 #include "future_type.h"
 #include "runtime.h"
@@ -102,20 +103,27 @@ PyObject *waiting_threads(PyObject *, PyObject *) noexcept {
     return PyLong_FromUnsignedLong(Runtime::current().waiting_threads());
 }
 
-// Sets for how long they sleep if nothing wakes them, in seconds; returns what it was.
-PyObject *set_look_interval(PyObject *, PyObject *seconds) noexcept {
+// Sets a time, in seconds; returns what it was.
+PyObject *set_time(std::chrono::nanoseconds &time, PyObject *seconds) noexcept {
     using Seconds = std::chrono::duration<double>;
     const double wanted = PyFloat_AsDouble(seconds);
     if (wanted == -1.0 && PyErr_Occurred())
         return nullptr;
-    const Seconds before = look_interval;
-    look_interval = std::chrono::duration_cast<std::chrono::nanoseconds>(Seconds(wanted));
+    const Seconds before = time;
+    time = std::chrono::duration_cast<std::chrono::nanoseconds>(Seconds(wanted));
     return PyFloat_FromDouble(before.count());
 }
+
+// For how long they sleep if nothing wakes them.
+PyObject *set_look_interval(PyObject *, PyObject *seconds) noexcept { return set_time(look_interval, seconds); }
+
+// How long the interpreter's exit waits for threads that are inside it.
+PyObject *set_exit_patience(PyObject *, PyObject *seconds) noexcept { return set_time(exit_patience, seconds); }
 
 PyMethodDef functions[] = {
     {"_waiting_threads", waiting_threads, METH_NOARGS, nullptr},
     {"_set_look_interval", set_look_interval, METH_O, nullptr},
+    {"_set_exit_patience", set_exit_patience, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -53,7 +53,7 @@ def test_47_four_loops_with_four_producers_each_get_all_of_theirs(new_loop):
 
         with ThreadPoolExecutor(PRODUCERS) as pool:
             list(pool.map(produce, range(PRODUCERS)))
-        del produce, writer
+        writer.close()
         return len(await collect(stream)), len(await asyncio.gather(*(future for _, future in pairs)))
 
     async def main():

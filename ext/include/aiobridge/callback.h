@@ -110,11 +110,15 @@ template <class R, class... Args> std::int32_t call_value(void *payload, aiobrid
 }
 template <class R, class... Args> void call_error(void *payload, const aiobridge_call_error *error) {
     auto &promise = static_cast<waited<R, Args...> *>(payload)->promise;
-    if (error->fate == AIOBRIDGE_ACCEPTED)
-        promise.set_exception(std::make_exception_ptr(python_error(error->type, error->message, error->traceback)));
-    else
-        promise.set_exception(std::make_exception_ptr(
-            call_refused(static_cast<fate>(error->fate), static_cast<close_reason>(error->reason))));
+    try {
+        if (error->fate == AIOBRIDGE_ACCEPTED)
+            promise.set_exception(std::make_exception_ptr(python_error(error->type, error->message, error->traceback)));
+        else
+            promise.set_exception(std::make_exception_ptr(
+                call_refused(static_cast<fate>(error->fate), static_cast<close_reason>(error->reason))));
+    } catch (const std::bad_alloc &) { // for the words
+        promise.set_exception(std::current_exception());
+    }
 }
 
 template <class R, class... Args>

@@ -1,7 +1,6 @@
 // tests/native/src/callbacks.cpp: Python functions held and called by native threads, and the GIL guard
 #include "native.h"
 
-#include <latch>
 #include <optional>
 
 namespace {
@@ -216,16 +215,4 @@ void register_callbacks(py::module_ &m) {
         .def_static("start",
                     [](int threads) { return py::cast(new Takers(threads), py::return_value_policy::reference); })
         .def_property_readonly("taken", [](const Takers &takers) { return takers.taken.load(); });
-    // Holds the GIL guard until it is told, with the GIL given away meanwhile.
-    m.def("hold_gil_guard_in_thread", [](double seconds) {
-        auto inside = std::make_shared<std::latch>(1);
-        std::thread([seconds, inside] {
-            const aiobridge::gil guard;
-            inside->count_down();
-            const py::gil_scoped_release released;
-            std::this_thread::sleep_for(std::chrono::duration<double>(seconds));
-        }).detach();
-        const py::gil_scoped_release released;
-        inside->wait();
-    });
 }

@@ -1,7 +1,10 @@
 // tests/native/src/faults.cpp: native libraries that do what bridges break on
 #include "native.h"
 
+#include <barrier>
+#include <iterator>
 #include <latch>
+#include <memory>
 #include <optional>
 
 namespace {
@@ -87,6 +90,71 @@ private:
     std::vector<aiobridge::promise<std::int64_t>> queue_;
 };
 
+/// Threads that post to a loop that is closed under them: each must be refused from some moment on, and then always.
+class ClosingRace {
+public:
+    explicit ClosingRace(int threads) : starting_(threads + 1) {
+        for (int t = 0; t < threads; ++t)
+            parts_.push_back(std::make_unique<Part>());
+        for (const auto &part : parts_)
+            for (int i = 0; i < 20; ++i)
+                part->results.push_back(aiobridge::make_promise<Tracked>());
+    }
+    std::vector<aiobridge::stream<Tracked>> streams() const {
+        std::vector<aiobridge::stream<Tracked>> all;
+        for (const auto &part : parts_)
+            all.push_back(part->events.second);
+        return all;
+    }
+    std::vector<aiobridge::future<Tracked>> futures() const {
+        std::vector<aiobridge::future<Tracked>> all;
+        for (const auto &part : parts_)
+            for (const auto &[promise, future] : part->results)
+                all.push_back(future);
+        return all;
+    }
+    /// Returns when all threads are about to post.
+    void start() {
+        for (auto &part : parts_)
+            part->thread = std::thread([this, &part = *part] {
+                starting_.arrive_and_wait();
+                post(part);
+            });
+        starting_.arrive_and_wait();
+    }
+    /// When all have been refused: whether any was taken again after that.
+    bool join() {
+        bool taken_again = false;
+        for (auto &part : parts_) {
+            part->thread.join();
+            taken_again = taken_again || part->taken_again;
+        }
+        parts_.clear();
+        return taken_again;
+    }
+
+private:
+    struct Part {
+        std::pair<aiobridge::writer<Tracked>, aiobridge::stream<Tracked>> events =
+            aiobridge::make_stream<Tracked>({.capacity = 64, .overflow = aiobridge::overflow::drop_oldest});
+        std::vector<std::pair<aiobridge::promise<Tracked>, aiobridge::future<Tracked>>> results;
+        bool taken_again = false;
+        std::thread thread;
+    };
+    static void post(Part &part) {
+        for (std::int64_t i = 0, refused = 0; refused < 100; ++i) {
+            if (part.events.first.push(Tracked(i)) == aiobridge::fate::closed)
+                ++refused;
+            else
+                part.taken_again = part.taken_again || refused;
+            if (i % 16 == 0 && i / 16 < std::ssize(part.results))
+                part.results[i / 16].first.set_value(Tracked(i));
+        }
+    }
+    std::vector<std::unique_ptr<Part>> parts_;
+    std::barrier<> starting_;
+};
+
 /// 1,000 posts of a thread of its own; `finished` tells when the last has returned.
 class Poster {
 public:
@@ -128,6 +196,13 @@ void register_faults(py::module_ &m) {
         .def("start", &Poster::start)
         .def("go", &Poster::go)
         .def_property_readonly("finished", &Poster::finished);
+    const py::call_guard<py::gil_scoped_release> release;
+    py::class_<ClosingRace>(m, "ClosingRace")
+        .def(py::init<int>())
+        .def("streams", &ClosingRace::streams)
+        .def("futures", &ClosingRace::futures)
+        .def("start", &ClosingRace::start, release)
+        .def("join", &ClosingRace::join, release);
     m.def("flood", [](int threads) {
         auto [writer, stream] =
             aiobridge::make_stream<std::int64_t>({.capacity = 64, .overflow = aiobridge::overflow::drop_oldest});

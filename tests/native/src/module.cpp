@@ -27,6 +27,7 @@ PYBIND11_MODULE(native, m, py::mod_gil_not_used()) {
     register_endings(m);
     register_allocations(m);
     register_callbacks(m);
+    register_no_memory(m);
     register_sdks(m);
     register_vendor(m);
     register_rival(m);

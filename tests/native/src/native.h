@@ -25,6 +25,7 @@ void register_faults(py::module_ &);
 void register_endings(py::module_ &);
 void register_allocations(py::module_ &);
 void register_callbacks(py::module_ &);
+void register_no_memory(py::module_ &);
 void register_sdks(py::module_ &);
 void register_vendor(py::module_ &);
 void register_rival(py::module_ &);

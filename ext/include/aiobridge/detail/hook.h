@@ -5,6 +5,7 @@
 
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -52,7 +53,11 @@ template <class Call> void reporting(Call call) {
     }
     AIOBRIDGE_RETHROW_FORCED_UNWIND
     catch (const std::exception &error) {
-        api().report((std::string("a hook of a native extension threw: ") + error.what()).c_str());
+        try {
+            api().report((std::string("a hook of a native extension threw: ") + error.what()).c_str());
+        } catch (const std::bad_alloc &) {
+            api().report(error.what());
+        }
     }
     catch (...) {
         api().report("a hook of a native extension threw something that is no std::exception");

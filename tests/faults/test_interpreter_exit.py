@@ -1,0 +1,257 @@
+"""The interpreter's exit with native threads that post at full speed, or that are inside it."""
+
+import signal
+import time
+
+import pytest
+import sizes
+
+pytestmark = pytest.mark.timeout(sizes.PATIENCE)
+
+# Eight native threads, which post until the process is gone: four push, four complete what is asked for. `leaving` is
+# printed at the moment from which the exit is timed.
+FLOOD = """
+import asyncio, os, signal, sys, threading, time, aiobridge, native
+Loop = {Loop}
+server = native.make_server(4)
+def run(main):
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(main)
+def leaving():
+    print(time.monotonic(), flush=True)
+async def main():
+    stream = native.flood(4)
+    count = 0
+    async for _ in stream:
+        count += 1
+        if count % 64 == 0:
+            await server.ask()
+        if count >= 2000:
+            break
+    {inside}
+{outside}
+"""
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_maker(request):
+    """The name of a loop class, for a script."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+        return "__import__('uvloop').Loop"
+    return "asyncio.SelectorEventLoop"
+
+
+@pytest.fixture
+def leave(run_python, wakeup, loop_maker):
+    """Run the flood, leave it in a way, and look how the process has ended."""
+
+    def run(inside, *, outside="run(main())", code, error=""):
+        script = FLOOD.format(Loop=loop_maker, inside=inside, outside=outside)
+        for _ in range(sizes.EXITS):
+            done = run_python(script, wakeup=wakeup)
+            now = time.monotonic()
+            assert done.returncode == code, done.stderr
+            assert done.stderr.endswith(error)
+            assert bool(done.stderr) == bool(error), done.stderr
+            assert now - float(done.stdout) < 5
+
+    return run
+
+
+def test_01_returning_from_main_with_eight_threads_posting(leave):
+    leave("leaving()", code=0)
+
+
+def test_02_sys_exit_in_a_task_with_eight_threads_posting(leave):
+    leave("leaving(); sys.exit(3)", code=3)
+
+
+def test_03_an_unhandled_exception_with_eight_threads_posting_leaves_its_traceback_only(leave):
+    leave("leaving(); raise KeyError('it ends')", code=1, error="\nKeyError: 'it ends'\n")
+
+
+def test_03_an_interrupt_with_eight_threads_posting_leaves_its_traceback_only(leave):
+    inside = "leaving(); signal.raise_signal(signal.SIGINT); await asyncio.sleep(20)"
+    leave(inside, code=-signal.SIGINT, error="\nKeyboardInterrupt\n")
+
+
+def test_04_a_loop_that_still_runs_in_a_daemon_thread_with_eight_threads_posting(leave):
+    outside = """
+ready = threading.Event()
+threading.Thread(target=lambda: run(main()), daemon=True).start()
+ready.wait()
+leaving()
+"""
+    leave("ready.set(); await asyncio.sleep(60)", outside=outside, code=0)
+
+
+@pytest.mark.parametrize(
+    ("way", "code"), [("os._exit(7)", 7), ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL)]
+)
+def test_10_the_process_is_ended_from_within_with_eight_threads_posting(leave, way, code):
+    leave(f"leaving(); {way}", code=code)
+
+
+def test_05_a_loop_in_a_thread_gets_its_results_while_the_interpreter_waits_for_it(run_python, wakeup, loop_maker):
+    done = run_python(
+        f"""
+import asyncio, threading, native
+Loop = {loop_maker}
+server = native.make_server(4)
+async def main():
+    threading.main_thread().join()
+    print(sum([await server.ask() for _ in range(20)]), [number async for number in native.numbers(3)])
+def run():
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())
+threading.Thread(target=run).start()
+""",
+        wakeup=wakeup,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("20 [0, 1, 2]\n", "", 0)
+
+
+def test_06_a_handle_used_while_the_interpreter_ends_and_after_it_answers_closed(run_python, wakeup, loop_maker):
+    """In __del__ as modules are cleared, with time for eight posting threads; then in a static destructor of C++."""
+    inside = """
+    global late
+    late = Late(native.make_stream(), native.make_Promise())
+    native.kept = native.post_at_process_end()
+"""
+    outside = """
+class Late:
+    def __init__(self, stream, promise):
+        self.writer, self.stream = stream
+        self.promise, self.future = promise
+    def __del__(self, sleep=time.sleep, write=os.write):
+        sleep(0.15)
+        answers = self.writer.push(1), self.writer.reason, self.promise.set(1), self.promise.reason
+        write(1, " ".join(answers).encode() + bytes([10]))
+run(main())
+"""
+    for _ in range(sizes.EXITS):
+        done = run_python(FLOOD.format(Loop=loop_maker, inside=inside, outside=outside), wakeup=wakeup)
+        assert done.stdout == "closed interpreter_exit closed interpreter_exit\nafter exit: interpreter_exit\n"
+        assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_07_the_exit_waits_for_the_notifiers_call_of_a_loop(run_python, loop_maker):
+    done = run_python(
+        f"""
+import aiobridge, asyncio, contextlib, threading, time, native
+inside = threading.Event()
+class SlowLoop({loop_maker}):
+    def call_soon_threadsafe(self, *args, **kwargs):
+        inside.set()
+        time.sleep(0.3)
+        print("returned", flush=True)
+        return super().call_soon_threadsafe(*args, **kwargs)
+async def main():
+    promise, future = native.make_Promise()
+    promise.set_from_thread(1)
+    with contextlib.suppress(aiobridge.ClosedError):  # by the exit, if that is first
+        await future
+threading.Thread(target=lambda: SlowLoop().run_until_complete(main()), daemon=True).start()
+inside.wait()
+""",
+        wakeup="call_soon",
+    )
+    assert (set(done.stdout.split()), done.stderr, done.returncode) == ({"returned"}, "", 0)
+
+
+HELD = """
+import asyncio, threading, time, native
+inside = threading.Event()
+def hold():
+    inside.set()
+    {hold}
+    print("returned", flush=True)
+async def main():
+    return native.call_with_gil(hold, False)
+loop = asyncio.new_event_loop()
+future = loop.run_until_complete(main())
+inside.wait()
+"""
+
+
+def test_07_the_exit_waits_for_a_native_thread_inside_the_gil_guard(run_python):
+    done = run_python(HELD.format(hold="time.sleep(0.3)"))
+    assert (done.stdout, done.stderr, done.returncode) == ("returned\n", "", 0)
+
+
+def is_one_warning(text):
+    message = "RuntimeWarning: aiobridge: a thread did not come out of aiobridge::gil, or of a loop's"
+    return message in text and text.count("\n") == 1
+
+
+def test_08_the_exit_gives_up_on_a_native_thread_that_stays_inside_the_gil_guard(run_python):
+    done = run_python(HELD.format(hold="threading.Event().wait()"))
+    assert is_one_warning(done.stderr), done.stderr
+    assert (done.stdout, done.returncode) == ("", 0)
+
+
+# The notifier calls a loop that never returns. `move` is what it does inside.
+STUCK = """
+import asyncio, sys, threading, time, native
+from aiobridge import _core
+assert _core._set_exit_patience(0.05) == 5
+inside = threading.Event()
+class Lingering:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.1)
+class StuckLoop({Loop}):
+    def call_soon_threadsafe(self, *args, **kwargs):
+        inside.set()
+        while True:
+            {move}
+async def main():
+    promise, future = native.make_Promise()
+    promise.set_from_thread(1)
+    await future
+threading.Thread(target=lambda: StuckLoop().run_until_complete(main()), daemon=True).start()
+inside.wait()
+lingering = Lingering()
+sys.exit(3)
+"""
+
+
+def test_08_the_exit_gives_up_on_a_loop_that_does_not_return(run_python, loop_maker):
+    done = run_python(STUCK.format(Loop=loop_maker, move="threading.Event().wait()"), wakeup="call_soon")
+    assert is_one_warning(done.stderr), done.stderr
+    assert (done.stdout, done.returncode) == ("", 3)
+
+
+def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_aborts(run_python, loop_maker):
+    """It asks for the GIL again and again while Python goes; up to 3.13 Python ends such a thread by unwinding it."""
+    for _ in range(sizes.EXITS):
+        done = run_python(STUCK.format(Loop=loop_maker, move="time.sleep(0.001)"), wakeup="call_soon")
+        assert is_one_warning(done.stderr), done.stderr
+        assert (done.stdout, done.returncode) == ("", 3)
+
+
+def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_maker):
+    """Registered after us it runs before us, and all works; the other comes after the end, and is told so."""
+    done = run_python(
+        f"""
+import atexit, asyncio
+Loop = {loop_maker}
+async def main():
+    return await native.add(1)
+def run(name):
+    try:
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            print(name, runner.run(main()))
+    except RuntimeError as error:
+        print(name, type(error).__name__, error)
+atexit.register(run, "after")
+import native
+atexit.register(run, "before")
+""",
+        wakeup=wakeup,
+    )
+    before, after = done.stdout.splitlines()
+    assert before == "before 2"
+    assert after.startswith("after ")
+    assert "interpreter exits" in after
+    assert (done.stderr, done.returncode) == ("", 0)

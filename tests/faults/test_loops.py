@@ -1,0 +1,306 @@
+"""Loops that close, stop, disappear, follow one another or run side by side, while native threads post to them."""
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+import weakref
+from pathlib import Path
+
+import native
+import pytest
+import sizes
+from loops import LoopWithoutReaders
+
+import aiobridge
+
+TESTS = Path(__file__).parent.parent
+pytestmark = pytest.mark.timeout(sizes.PATIENCE)
+
+
+def run(new_loop, main):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+def wait_for(condition):
+    """Without a loop."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        aiobridge.stats()  # does what the notifier and the hook thread have put off
+        time.sleep(0.001)
+
+
+def test_11_a_thousand_posts_return_while_python_holds_the_gil(new_loop):
+    """They return before the spin ends: if one of them waited for the GIL, none would be counted inside the spin."""
+
+    async def main():
+        poster = native.Poster()
+        futures = poster.start(1000)
+        waiting = asyncio.gather(*futures)
+        await asyncio.sleep(0)
+        poster.go()
+        deadline = time.monotonic() + 20
+        while not poster.finished and time.monotonic() < deadline:
+            pass  # no await: the loop's thread keeps computing
+        assert poster.finished, "the posts wait for the loop's thread"
+        assert not futures[0].done()
+        assert await waiting == list(range(1000))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # nobody gets the GIL from us by asking
+    try:
+        run(new_loop, main())
+    finally:
+        sys.setswitchinterval(interval)
+
+
+# Fails if closing the inbox, or a stream of the loop, lets a post through, or forgets a payload
+def test_12_a_loop_closed_while_two_threads_post_refuses_from_then_on_and_every_payload_ends(new_loop):
+    live, before = native.Tracked.live, aiobridge.stats().operations
+    for _ in range(sizes.LOOPS):
+        loop = new_loop()
+
+        async def main(race):
+            return race.streams(), race.futures()
+
+        race = native.ClosingRace(2)
+        streams, futures = loop.run_until_complete(main(race))
+        race.start()
+        loop.close()
+        assert not race.join()
+        assert all(stream.closed for stream in streams)
+        assert all(future.done() for future in futures)
+        for stream in streams:
+            stats = stream.stats()
+            assert stats.accepted == stats.evicted + stats.undelivered
+            assert stats.closed == 100
+        del race, streams, futures, stream
+    wait_for(lambda: (native.Tracked.live, aiobridge.stats().operations) == (live, before))
+
+
+@pytest.fixture(params=["with readers", "without readers"])
+def called_loop(request):
+    """A loop that tells when it was called by another thread."""
+
+    class CalledLoop(asyncio.SelectorEventLoop if request.param == "with readers" else LoopWithoutReaders):
+        def __init__(self):
+            super().__init__()
+            self.called = threading.Event()
+
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            try:
+                return super().call_soon_threadsafe(callback, *args, context=context)
+            finally:
+                self.called.set()
+
+    return CalledLoop()
+
+
+# Fails if a loop without readers has no timer of ours
+@pytest.mark.parametrize("queued_by", ["call_soon_threadsafe", "call_soon"])
+def test_13_a_loop_closed_with_our_call_in_its_queue_is_found_closed(called_loop, queued_by):
+    recorder = native.Recorder()
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        return native.make_Promise(), native.make_Promise(), native.make_stream(recorder=recorder)
+
+    async def make(burst):
+        return burst.make(600)
+
+    loop = called_loop
+    (first, future), (second, never), (writer, stream) = loop.run_until_complete(main())
+    loop.called.clear()
+    first.set_from_thread(1)
+    assert loop.called.wait(20)
+    if queued_by == "call_soon":
+        # The drain that comes now finds more than it delivers in one turn, so that it calls for another.
+        burst = native.Burst()
+        futures = loop.run_until_complete(make(burst))
+        loop.called.clear()
+        burst.go()
+        burst.join()
+        assert loop.called.wait(20)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert futures[0].done()
+        assert not futures[-1].done()
+        del futures
+    loop.close()
+    wait_for(lambda: (writer.reason, second.reason) == ("loop_closed", "loop_closed"))
+    assert (second.set(2), writer.push(1)) == ("closed", "closed")
+    assert recorder.wait(1)
+    assert recorder.records == ["loop_closed on aiobridge-hooks"]
+    assert future.done()
+    with pytest.raises(aiobridge.ClosedError):
+        never.result()
+    assert stream.closed
+
+
+def test_14_a_loop_that_is_dropped_unclosed_is_collected_and_its_bridge_goes_with_the_producers(request, new_loop):
+    if request.node.callspec.params["new_loop"] == "uvloop":
+        pytest.skip("uvloop keeps every loop that has run, until it is closed")
+    gc.collect()  # what other tests have left
+    before = aiobridge.stats().loops
+
+    async def main():
+        return native.make_Promise()
+
+    loop = new_loop()
+    promise, future = loop.run_until_complete(main())
+    assert aiobridge.stats().loops == before + 1
+    reference = weakref.ref(loop)
+    with warnings.catch_warnings(record=True):  # asyncio's loops warn that they are unclosed
+        warnings.simplefilter("always", ResourceWarning)
+        del loop
+        gc.collect()
+    assert reference() is None
+    assert promise.set(1) == "closed"
+    assert promise.reason == "loop_closed"
+    del promise, future
+    wait_for(lambda: aiobridge.stats().loops == before)
+
+
+def test_15_a_loop_that_stops_gets_its_results_and_events_in_order_when_it_runs_again(new_loop):
+    loop = new_loop()
+    received, events = [], []
+
+    async def start():
+        burst = native.Burst()
+        futures = burst.make(20)
+        writer, stream = native.make_stream()
+
+        async def wait():
+            for future in futures:
+                received.append(await future)
+
+        async def iterate():
+            events.extend([event async for event in stream])
+
+        return burst, writer, asyncio.gather(wait(), iterate())
+
+    async def rest(waiting):
+        await waiting
+
+    burst, writer, waiting = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    assert writer.push_all(100) == []
+    writer.close()
+    assert (received, events) == ([], [])
+    loop.run_until_complete(rest(waiting))
+    assert (received, events) == (list(range(20)), list(range(100)))
+    loop.close()
+
+
+@pytest.mark.parametrize("readers", [True, False], ids=["with readers", "without readers"])
+def test_16_loops_one_after_another_at_the_same_address_do_not_mix(request, new_loop, readers):
+    if not readers:
+        if request.node.callspec.params["new_loop"] == "uvloop":
+            pytest.skip("uvloop has readers")
+        new_loop = LoopWithoutReaders
+    kept, addresses = [], set()
+
+    async def main(number):
+        kept.append(native.make_Promise())
+        return await native.add(number, 0)
+
+    for number in range(sizes.LOOPS):
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            addresses.add(id(runner.get_loop()))
+            assert runner.run(main(number)) == number
+        del runner
+        gc.collect(0)
+    if "AIOBRIDGE_TEST_SANITIZE" not in os.environ:  # AddressSanitizer does not use addresses again
+        assert len(addresses) < sizes.LOOPS
+    assert {promise.reason for promise, _ in kept} == {"loop_closed"}
+    with pytest.raises(aiobridge.ClosedError):
+        kept[0][1].result()
+
+
+def test_17_three_loops_in_three_threads_each_get_their_own_results_on_their_own_thread(new_loop):
+    """All are served by the same pool, and each is woken by its own descriptor."""
+    results, descriptors = {}, []
+    barrier = threading.Barrier(3, action=lambda: descriptors.append(eventfds()))
+
+    def eventfds():
+        links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        return sum(link.is_symlink() and "eventfd" in os.readlink(link) for link in links)
+
+    def thread(name):
+        async def main():
+            here = threading.get_ident()
+            threads = set()
+            for number in range(300):
+                future = native.add(name * 1000 + number, 0)
+                future.add_done_callback(lambda done: threads.add(threading.get_ident()))
+                assert await future == name * 1000 + number
+            await asyncio.sleep(0)
+            barrier.wait(20)
+            results[name] = threads == {here}
+
+        run(new_loop, main())
+
+    gc.collect()  # loops of other tests
+    before = eventfds()
+    threads = [threading.Thread(target=thread, args=(number,)) for number in range(3)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert results == {0: True, 1: True, 2: True}
+    assert descriptors == [before + 3 * eventfds_of_a_loop(new_loop, eventfds)]
+
+
+def eventfds_of_a_loop(new_loop, eventfds):
+    """How many one loop has: uvloop has one itself."""
+    before = eventfds()
+
+    async def main():
+        await native.nothing()
+        return eventfds() - before
+
+    return run(new_loop, main())
+
+
+def test_18_a_future_of_one_loop_awaited_in_another_is_refused_and_the_first_goes_on(new_loop):
+    ready = threading.Event()
+    theirs = {}
+
+    async def elsewhere():
+        theirs["promise"], theirs["future"] = native.make_Promise()
+        ready.set()
+        return await theirs["future"]
+
+    async def main():
+        running = asyncio.get_running_loop().run_in_executor(None, run, new_loop, elsewhere())
+        await asyncio.to_thread(ready.wait)
+        with pytest.raises(RuntimeError, match="belongs to the loop .* and is awaited in"):
+            await theirs["future"]
+        assert not theirs["future"].done()
+        theirs["promise"].set(11)
+        return await running
+
+    assert run(new_loop, main()) == 11
+
+
+SUBSET = [f"test_{name}.py" for name in ("future", "stream", "callback", "hooks")]
+
+
+def test_49_loops_without_readers_pass_the_same_tests():
+    """The whole of the tests can be run like this; here are those of what every loop does."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", "-q", *SUBSET],
+        capture_output=True,
+        text=True,
+        cwd=TESTS,
+        check=False,
+        env={**os.environ, "AIOBRIDGE_TEST_LOOPS": "no_readers"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

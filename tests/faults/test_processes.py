@@ -1,0 +1,204 @@
+"""Forks while native threads post, and what multiprocessing does with the library."""
+
+import os
+
+import pytest
+import sizes
+
+pytestmark = [
+    pytest.mark.timeout(sizes.PATIENCE),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.skipif(
+        "AIOBRIDGE_TEST_SANITIZE" in os.environ,
+        reason="the allocator of AddressSanitizer does not survive a fork while other threads allocate",
+    ),
+]
+
+# `child` runs in the forked process, in the middle of the parent's loop, and leaves it. A child that hangs is ended by
+# its alarm clock, and so counts as failed.
+FORK = """
+import asyncio, atexit, os, signal, sys, warnings, native, aiobridge
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, about threads
+new_loop = {new_loop}
+async def use():
+    return await native.add(1), [number async for number in native.numbers(100)] == list(range(100))
+def in_the_child(ok):
+    {child}
+async def main():
+    flood = native.flood(4)
+    writer, stream = native.make_stream(recorder=native.Recorder())
+    promise, future = native.make_Promise()
+    await native.nothing()
+    for _ in range({forks}):
+        await anext(flood)
+        child = os.fork()
+        if child == 0:
+            signal.alarm(10)
+            asyncio.events._set_running_loop(None)
+            asyncio.set_event_loop(None)
+            ok = (writer.push(1), writer.reason, promise.set(1), promise.reason) == ("closed", "forked") * 2
+            try:
+                future.result(timeout=1)
+            except aiobridge.ClosedError as error:
+                ok = ok and "forked" in str(error)
+            else:
+                ok = False
+            in_the_child(ok)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert writer.push(5) == "accepted"
+    assert await anext(stream) == 5
+    promise.set(6)
+    assert await future == 6
+    await flood.aclose()
+    stats = flood.stats()
+    assert stats.accepted == stats.delivered + stats.evicted + stats.merged + stats.undelivered + stats.pending
+    assert stats.delivered == {forks}
+    print("parent", await native.add(1))
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+"""
+
+# SystemExit must not go through the parent's loop, which is on the child's stack: so what Python does at its exit.
+CHILDREN = {
+    "exits normally": "atexit._run_exitfuncs(); os._exit(0 if ok else 1)",
+    "runs a new loop": "os._exit(0 if ok and asyncio.Runner(loop_factory=new_loop).run(use()) == (2, True) else 1)",
+    "runs a new loop and exits normally": (
+        "ok = ok and asyncio.Runner(loop_factory=new_loop).run(use()) == (2, True);"
+        " atexit._run_exitfuncs(); os._exit(0 if ok else 1)"
+    ),
+    "drops what it inherited": "import gc; gc.collect(); os._exit(0 if ok else 1)",
+}
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def new_loop(request):
+    """The name of a loop factory, for a script."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+        return "__import__('uvloop').new_event_loop"
+    return "asyncio.new_event_loop"
+
+
+@pytest.mark.parametrize("child", CHILDREN)
+def test_43_a_process_forked_while_four_threads_push_starts_anew_and_the_parent_loses_nothing(
+    run_python, wakeup, new_loop, child
+):
+    script = FORK.format(new_loop=new_loop, child=CHILDREN[child], forks=sizes.FORKS)
+    done = run_python(script, wakeup=wakeup, timeout=sizes.PATIENCE)
+    assert (done.stdout, done.stderr, done.returncode) == ("parent 2\n", "", 0)
+
+
+# Fails if a child process keeps the parent's descriptors, or if a handle of the parent's writes to them there
+def test_43_nothing_that_a_child_process_does_wakes_the_parents_loop(run_python, wakeup, new_loop):
+    done = run_python(
+        f"""
+import asyncio, os, warnings, native, aiobridge
+warnings.simplefilter("ignore", DeprecationWarning)
+new_loop = {new_loop}
+async def use():
+    return [await native.add(number) for number in range(100)]
+async def main():
+    writer, stream = native.make_stream()
+    waiting = asyncio.ensure_future(anext(stream))
+    promises, futures = zip(*[native.make_Promise() for _ in range(100)])
+    await native.nothing()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = aiobridge.stats()
+    child = os.fork()
+    if child == 0:
+        asyncio.events._set_running_loop(None)
+        asyncio.set_event_loop(None)
+        for promise in promises:
+            promise.set(1)
+        writer.push(1)
+        writer.drop()
+        asyncio.Runner(loop_factory=new_loop).run(use())
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for _ in range(10):
+        await asyncio.sleep(0.001)  # the loop looks at its descriptors
+    after = aiobridge.stats()
+    assert (after.wakes, after.drains, after.deliveries) == (before.wakes, before.drains, before.deliveries)
+    assert not waiting.done() and not any(future.done() for future in futures)
+    writer.push(2)
+    print(await waiting, aiobridge.stats().wakes - after.wakes)
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+""",
+        wakeup=wakeup,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("2 1\n", "", 0)
+
+
+def test_44_every_handle_used_in_a_child_process_answers_that_it_was_forked(run_python, wakeup, new_loop):
+    done = run_python(
+        f"""
+import asyncio, os, warnings, native, aiobridge
+warnings.simplefilter("ignore", DeprecationWarning)
+new_loop = {new_loop}
+async def main():
+    promise, future = native.make_Promise()
+    writer, stream = native.make_stream()
+    caller = native.Caller(print)
+    own_promise, own_future = aiobridge.make_promise()
+    own_writer, own_stream = aiobridge.make_stream()
+    await native.nothing()
+    child = os.fork()
+    if child == 0:
+        print(promise.set(1), promise.reason)
+        print(writer.push(1), writer.reason, writer.close())
+        print(caller.fire(1), caller.reason)
+        print(own_promise.set_result(1), own_promise.close_reason())
+        print(own_writer.push(1), own_writer.close_reason())
+        for wait in (future, own_future, stream, own_stream):
+            asyncio.events._set_running_loop(None)
+            async def use():
+                await (wait if asyncio.isfuture(wait) else anext(wait))
+            try:
+                asyncio.Runner(loop_factory=new_loop).run(use())
+            except aiobridge.ClosedError as error:
+                print("forked" in str(error))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+with asyncio.Runner(loop_factory=new_loop) as runner:
+    runner.run(main())
+""".replace("os._exit(0)", "sys.stdout.flush(); os._exit(0)").replace("import asyncio, os", "import asyncio, os, sys"),
+        wakeup=wakeup,
+    )
+    assert done.stdout.splitlines() == [
+        "closed forked",
+        "closed forked False",
+        "closed forked",
+        "closed forked",
+        "closed forked",
+        *["True"] * 4,
+    ]
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_45_workers_of_multiprocessing_use_the_library(tmp_path, run_python, wakeup, method):
+    (tmp_path / "work.py").write_text(
+        """
+import asyncio, native
+async def main(number):
+    return await native.add(number)
+def work(number):
+    return asyncio.run(main(number))
+"""
+    )
+    done = run_python(
+        f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+import multiprocessing, warnings, work
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    print(work.work(0))
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(pool.map(work.work, range(4)))
+""",
+        wakeup=wakeup,
+        timeout=50,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n[1, 2, 3, 4]\n", "", 0)
