@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import weakref
 
 import native
 import pytest
