@@ -4,6 +4,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#if defined(AIOBRIDGE_TEST_PAUSES)
+#include "pause.h"
+
+#include <random>
+#endif
 
 /// The first failure ends the process, and unwinds nothing: other threads may be anywhere.
 #define CHECK(...) ((__VA_ARGS__) ? void() : check_failed(__FILE__, __LINE__, #__VA_ARGS__))
@@ -29,6 +34,12 @@ struct Test {
 
 /// Runs all tests, or those that are named. Each executable is one file, so this may be a header's.
 int main(int count, char **names) {
+#if defined(AIOBRIDGE_TEST_PAUSES)
+    const char *given = std::getenv("AIOBRIDGE_RACE_SEED");
+    const unsigned long long seed = given ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+    std::fprintf(stderr, "AIOBRIDGE_RACE_SEED=%llu\n", seed);
+    aiobridge::core::pauses::shake(seed);
+#endif
     for (const Test *test = Test::first; test; test = test->next) {
         bool wanted = count == 1;
         for (int index = 1; index < count; ++index)

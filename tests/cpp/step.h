@@ -3,7 +3,7 @@
 
 #include "threads.h"
 
-#if defined(__x86_64__) && defined(__linux__) && !defined(UNDER_THREAD_SANITIZER)
+#if defined(__x86_64__) && defined(__linux__) && !defined(UNDER_THREAD_SANITIZER) && !defined(AIOBRIDGE_TEST_PAUSES)
 #define CAN_STEP 1
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -20,7 +20,8 @@
 /// instruction, before its second, and so on.
 ///
 /// One thread does both, by the processor's trap flag. Hence nothing here may allocate or lock, and the order in which
-/// another processor sees the writes is not tested. Not under a thread sanitizer, which locks in every access.
+/// another processor sees the writes is not tested. Not under a thread sanitizer, which locks in every access, and not
+/// where threads waver by themselves.
 class Step {
 public:
     /// `stepped` with `other` in between; `prepare` before each run and `verify` after it. Where there is no stepping,

@@ -159,13 +159,13 @@ void many_producers(int producers, int count, bool in_step) {
     CHECK(inbox.take().empty());
 }
 
-TEST(many_producers_in_a_flood) { many_producers(8, 200'000, false); }
+TEST(many_producers_in_a_flood) { many_producers(8, unless_shaken(200'000), false); }
 
 // Each waits until its node was taken, so the inbox goes to rest again and again while posts come.
-TEST(many_producers_in_step) { many_producers(3, 20'000, true); }
+TEST(many_producers_in_step) { many_producers(3, unless_shaken(20'000), true); }
 
 TEST(every_node_is_taken_or_returned_by_close_or_refused) {
-    constexpr int producers = 4, rounds = 500, count = 200, last_ones = 10;
+    constexpr int producers = 4, rounds = unless_shaken(500), count = 200, last_ones = 10;
     int refused_in_all = 0, returned_in_all = 0;
     for (int round = 0; round < rounds; ++round) {
         Inbox inbox;

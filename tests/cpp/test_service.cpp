@@ -192,7 +192,7 @@ TEST(a_post_in_the_middle_of_falling_asleep) {
 #endif
 
 TEST(nothing_is_lost_between_idle_periods) {
-    constexpr int threads = 4, posts = 50'000;
+    constexpr int threads = 4, posts = unless_shaken(50'000);
     Service &service = service_of("flood");
     service.start();
     int total = 0;                   // the service's thread's

@@ -151,7 +151,7 @@ public:
     std::atomic<int> wakes{0};
     int total = 0; // the loop thread's
 
-    static constexpr int producers = 4, count = 100'000;
+    static constexpr int producers = 4, count = unless_shaken(100'000);
 
 private:
     Inbox inbox_;

@@ -26,7 +26,7 @@ class CloseAgainstPush(Race):
     ways = ("aclose", "drop", "close", "fail stream", "abort", "take", "sleep and close")
     variants = (
         *itertools.product(("push three",), ways, ("refuse", "drop_oldest", "error")),
-        *itertools.product(("push",), ways, ("drop_newest", "conflate", "unbounded")),
+        *itertools.product(("push",), ("aclose", "close", "take"), ("drop_newest", "conflate", "unbounded")),
         *itertools.product(("drop",), ways, ("refuse",)),
     )
     capacity = 2

@@ -83,6 +83,7 @@ class CollectAgainstCompletion(Race):
         elif came_of_it:
             # A future with a callback lives until it is done.
             assert came_of_it == (["closed"] if told else ["accepted"])
+        gc.collect(1)  # one that lived until it was done
         self.until(lambda: not self.alive())
         assert not self.alive()
         assert told == 0 or self.rival.reason in ("abandoned", "finished")
