@@ -128,7 +128,8 @@ class Late:
         sleep(0.15)
         answers = self.writer.push(1), self.writer.reason, self.promise.set(1), self.promise.reason
         write(1, " ".join(answers).encode() + bytes([10]))
-run(main())
+native.loop = Loop()  # never closed
+native.loop.run_until_complete(main())
 """
     for _ in range(sizes.EXITS):
         done = run_python(FLOOD.format(Loop=loop_maker, inside=inside, outside=outside), wakeup=wakeup)
@@ -203,12 +204,13 @@ class Lingering:
 class StuckLoop({Loop}):
     def call_soon_threadsafe(self, *args, **kwargs):
         inside.set()
-        while True:
+        while threading.current_thread() is not threading.main_thread():
             {move}
+        return super().call_soon_threadsafe(*args, **kwargs)
 async def main():
     promise, future = native.make_Promise()
     promise.set_from_thread(1)
-    await future
+    await asyncio.sleep(60)
 threading.Thread(target=lambda: StuckLoop().run_until_complete(main()), daemon=True).start()
 inside.wait()
 lingering = Lingering()
