@@ -188,6 +188,26 @@ async def test_a_hook_that_raises_is_told_to_the_exception_handler():
     assert "abort" in told[0]["message"]
 
 
+def fail(promise):
+    """With an exception whose traceback holds the promise, as those of most producers do."""
+    try:
+        raise ValueError
+    except ValueError as error:
+        promise.set_exception(error)
+
+
+@pytest.mark.parametrize("complete", [fail, lambda promise: promise.set_result(promise)])
+@pytest.mark.parametrize("first", ["completed", "dropped"])
+async def test_a_result_that_holds_its_promise_goes_with_the_future(complete, first):
+    promise, future = aiobridge.make_promise()
+    if first == "dropped":
+        future = None
+    complete(promise)
+    del promise, future
+    gc.collect()
+    await until(lambda: not aiobridge.stats().operations)
+
+
 async def test_a_refused_result_is_not_kept():
     promise, future = aiobridge.make_promise()
     future.cancel()

@@ -168,6 +168,30 @@ async def test_watermarks():
     assert calls == [CloseReason.OPEN]
 
 
+@pytest.mark.parametrize("how", ["dropped", "aclose", "referred to by the error"])
+async def test_an_error_that_nobody_meets_goes_with_the_consumer(how):
+    """Its traceback holds the writer, as that of every exception which leaves the writer's block."""
+    before = aiobridge.stats().streams
+
+    def fail(writer, _stream):
+        with writer:
+            raise ValueError
+
+    writer, stream = aiobridge.make_stream()
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail(writer, stream if how == "referred to by the error" else None)
+    if how == "aclose":
+        await stream.aclose()
+        assert await collect(stream) == []
+    del writer
+    if how != "aclose":
+        del stream
+    gc.collect()
+    if how == "aclose":
+        del stream
+    await until(lambda: aiobridge.stats().streams == before)
+
+
 async def test_an_event_that_refers_to_its_stream_is_no_leak():
     writer, stream = aiobridge.make_stream()
     thing = Thing()

@@ -94,11 +94,13 @@ public:
     Ending take_ending(void *to, const aiobridge_type *&error) noexcept;
     std::size_t size() noexcept;
     Counts counts() noexcept;
-    /// Each event that the consumer may still get, under the lock: `visit` looks, and does nothing else.
+    /// Each event that the consumer may still get, and the error, under the lock: `visit` looks, and does nothing else.
     template <class Visit> void for_each(Visit visit) {
         const std::lock_guard lock(mutex_);
         for (const Ring *ring = abandoned_ ? nullptr : oldest_; ring; ring = ring->next)
             ring->for_each(visit);
+        if (error_type_)
+            visit(static_cast<void *>(error_));
     }
 
     std::size_t capacity() const noexcept { return capacity_; }

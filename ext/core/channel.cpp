@@ -71,16 +71,22 @@ Channel::~Channel() {
     runtime_.channels.remove(*this, [this](bool) { runtime_.past_events.add(buffer_.counts()); });
     if (Undelivered *undelivered = undelivered_.load(std::memory_order_relaxed))
         undelivered->let_go(runtime_);
-    alignas(8) unsigned char error[Buffer::error_room];
-    const aiobridge_type *error_type = nullptr;
-    buffer_.take_ending(error, error_type);
-    if (error_type)
-        runtime_.drop_error(*error_type, error);
-    if (Bridge *bridge = bridge_.load(std::memory_order_relaxed)) {
-        if (error_type && runtime_.has_deferred())
-            bridge->nudge(); // the error waits for a drain
+    drop_error();
+    if (Bridge *bridge = bridge_.load(std::memory_order_relaxed))
         bridge->release();
-    }
+}
+
+// The one that nobody has met, if there is one.
+void Channel::drop_error() noexcept {
+    alignas(8) unsigned char error[Buffer::error_room];
+    const aiobridge_type *type = nullptr;
+    buffer_.take_ending(error, type);
+    if (!type)
+        return;
+    runtime_.drop_error(*type, error);
+    // Without the GIL it waits for a drain.
+    if (Bridge *bridge = bridge_.load(std::memory_order_acquire); bridge && runtime_.has_deferred())
+        bridge->nudge();
 }
 
 void Channel::release() noexcept {
@@ -275,6 +281,8 @@ void Channel::leave(aiobridge_reason reason) noexcept {
     close(reason);
     AIOBRIDGE_PAUSE("channel.left");
     abandon();
+    // Nobody will meet it, and its traceback may hold the writer. Who still asks finds the plain end.
+    drop_error();
 }
 
 // What is buffered is the user's, and so are its destructors: not here, perhaps on the loop's thread or in a finalizer.

@@ -92,6 +92,7 @@ private:
     bool consumer_runs_here() const noexcept;
     bool finish(const Buffer::Closed &, aiobridge_reason reason) noexcept;
     void abandon() noexcept;
+    void drop_error() noexcept;
     void hand_over_undelivered() noexcept;
     void wake_consumer() noexcept;
     void native_side_lets_go() noexcept;

@@ -93,6 +93,8 @@ void Operation::release_consumer() noexcept {
         return;
     AIOBRIDGE_PAUSE("operation.abandon");
     cancel(AIOBRIDGE_ABANDONED, false);
+    if (!runtime_.forked() && word_.fetch_or(unwanted, std::memory_order_acq_rel) & ready)
+        destroy_payload();
     release();
 }
 
@@ -155,6 +157,8 @@ void Operation::become_ready() noexcept {
     // Release: the payload; acquire: the bridge, if it is bound.
     const auto before = word_.fetch_or(ready, std::memory_order_acq_rel);
     AIOBRIDGE_PAUSE("operation.is_ready");
+    if (before & unwanted)
+        destroy_payload();
     if (before & bound) {
         references_.fetch_add(1, std::memory_order_relaxed);
         if (!bridge_->post(this))

@@ -32,6 +32,8 @@ struct Future;
 ///   waited     a thread waits in result()
 ///   delivered  the Future is no longer pending (set only for those who wait)
 ///   let_go     the native side has completed it, in vain or not, or dropped its promise
+///   unwanted   the last consumer is gone
+/// A payload that nobody will take goes with whichever of ready and unwanted comes second: it may hold the promise.
 /// Ready and bound are each set once. Whichever comes second sees the other: completing a bound operation posts it,
 /// binding a ready one resolves its Future on the spot; neither happens twice, neither is forgotten.
 class Operation final : public aiobridge_operation, public Item, Counted<Operation> {
@@ -88,7 +90,8 @@ private:
     void native_side_lets_go() noexcept;
     PyObject *describe() noexcept;
 
-    static constexpr std::uint32_t ready = 1, bound = 2, waited = 4, delivered = 8, let_go = 16, reason_shift = 8;
+    static constexpr std::uint32_t ready = 1, bound = 2, waited = 4, delivered = 8, let_go = 16, unwanted = 32,
+                                   reason_shift = 8;
     static aiobridge_reason reason_of(std::uint32_t word) noexcept { return word >> reason_shift; }
 
     Runtime &runtime_;

@@ -152,7 +152,8 @@ class Hostilities:
     # What must not happen.
 
     def blame(self, error, where):
-        if error is not None and not isinstance(error, (*EXPECTED, HostileError)) and "Nasty" not in repr(type(error)):
+        # A plain BaseException is one of our values.
+        if error is not None and not isinstance(error, (*EXPECTED, HostileError)) and type(error) is not BaseException:
             self.failures.append(f"{type(error).__name__}: {error} in {where}")
 
     def on_unraisable(self, unraisable):
@@ -468,6 +469,9 @@ class Hostilities:
                 task.cancel()
         task = None
         self.tasks.clear()
+        for value in PLAIN:
+            if isinstance(value, BaseException):  # whose traceback is whatever they were raised in
+                value.__traceback__ = value.__context__ = value.__cause__ = None
         self.turn(3)
         deadline = time.monotonic() + 20
         for turn in itertools.count():

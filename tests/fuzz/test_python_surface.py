@@ -103,6 +103,7 @@ def test_nothing_breaks():
 @pytest.mark.timeout(0)
 def test_nothing_breaks_for_long():
     """Child processes, because a crash or a hang ends one."""
+    faulthandler.cancel_dump_traceback_later()  # pytest's
     end = time.monotonic() + float(os.environ["AIOBRIDGE_FUZZ_SECONDS"])
     failed = []
     rounds = 0
