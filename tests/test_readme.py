@@ -134,18 +134,6 @@ async def test_the_callback_api_of_the_readme(readme):
             await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("line", re.findall(r"^\|.*test_\w+\.py.*$", README, re.MULTILINE))
-def test_every_guarantee_names_tests_that_exist(line):
-    column = line.split("|")[2]
-    for file, names in re.findall(r"`((?:\w+/)?test_\w+\.py)`:?((?:[,\s]*`…[^`]*`)*)", column):
-        source = (ROOT / "tests" / file).read_text()
-        for name in re.findall(r"`…([^`]*)`", names):
-            pattern = name.replace("…", r"\w*")
-            assert re.search(rf"def test_\w*{pattern}", source), f"{file} has no test …{name}"
-    for file in re.findall(r"`(tests/cpp/\w+\.cpp)`", column):
-        assert (ROOT / file).exists()
-
-
 async def test_callback_apis_without_any_cpp(capsys):
     vendor, unsubscribed = native.Vendor(), []
 

@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent.parent
 pytestmark = pytest.mark.timeout(sizes.PATIENCE)
 
 
+@pytest.mark.skipif("AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="runs tests again that the sanitized run has run")
 @pytest.mark.parametrize(
     ("options", "environment", "files"),
     [

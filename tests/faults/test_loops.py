@@ -293,6 +293,7 @@ def test_18_a_future_of_one_loop_awaited_in_another_is_refused_and_the_first_goe
 SUBSET = [f"test_{name}.py" for name in ("future", "stream", "callback", "hooks")]
 
 
+@pytest.mark.skipif("AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="runs tests again that the sanitized run has run")
 def test_49_loops_without_readers_pass_the_same_tests():
     """The whole of the tests can be run like this; here are those of what every loop does."""
     done = subprocess.run(

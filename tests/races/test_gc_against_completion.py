@@ -32,6 +32,7 @@ class CollectAgainstCompletion(Race):
         self.complaints = []
         self.loop.set_exception_handler(lambda loop, context: self.complaints.append(context["message"]))
         self.outcome = None
+        self.called = []
         self.before = aiobridge.stats().events
         gc.collect(0)  # so that what comes is the youngest
         self.run(self.make())
@@ -46,7 +47,9 @@ class CollectAgainstCompletion(Race):
             case "task":
                 # What the future calls refers to the box, in which it is.
                 self.box = Box(self.rival.promise())
-                self.box.content.add_done_callback(self.box.__class__.__eq__.__get__(self.box))
+                self.box.content.add_done_callback(
+                    lambda future, box=self.box, called=self.called: called.append(future)
+                )
             case "waited for":
                 future = self.rival.promise()
                 self.box = Box(asyncio.create_task(self.wait(future)))
@@ -83,6 +86,9 @@ class CollectAgainstCompletion(Race):
         elif came_of_it:
             # A future with a callback lives until it is done.
             assert came_of_it == (["closed"] if told else ["accepted"])
+        if self.how == "task":
+            self.until(lambda: self.called)
+            self.called.clear()
         gc.collect(1)  # one that lived until it was done
         self.until(lambda: not self.alive())
         assert not self.alive()
