@@ -86,7 +86,7 @@ print(await native.add(1), objects()[0])
     assert "its notifier thread cannot be started (Resource temporarily unavailable)" in failed
     assert failed.endswith("aiobridge.configure(wakeup='fd') needs no thread")
     assert rest[0].startswith("RuntimeError: aiobridge cannot serve <")
-    assert rest[1:] == ["(0, 0, 0, 0, 0)", "2 1"]
+    assert rest[1:] == ["2 1"]
 
 
 def test_53_the_pool_cannot_be_started_the_call_says_so_and_the_next_tries_again(run_limited):
@@ -146,7 +146,7 @@ def test_no_descriptor_can_be_had_the_first_use_of_the_loop_says_so_and_the_next
 with no_descriptors():
     print(fails({first_use}))
     print(fails(native.add, 1))
-    print(objects())
+    await nothing_left((0, 0, 0, 0, 0))  # the call itself may have been on its way already
 print(await native.add(1), objects()[0])
 """,
         wakeup=wakeup,
@@ -154,7 +154,7 @@ print(await native.add(1), objects()[0])
     for line in (failed, rest[0]):
         assert line.startswith("OSError: aiobridge cannot serve <")
         assert "aiobridge: no descriptor for waking the loop: Too many open files" in line
-    assert rest[1:] == ["(0, 0, 0, 0, 0)", "2 1"]
+    assert rest[1:] == ["2 1"]
 
 
 @pytest.fixture(scope="session")
