@@ -126,7 +126,8 @@ class Hostilities:
         self.print_acts = print_acts
         self.armed = False
         self.loop = self.other = None
-        self.objects, self.tasks, self.streams, self.failures = [], [], weakref.WeakSet(), []
+        self.objects, self.tasks, self.failures = [], [], []
+        self.streams, self.futures = weakref.WeakSet(), weakref.WeakSet()
         self.depth = threading.local()
 
     def start(self, with_uvloop, wakeup):
@@ -221,6 +222,8 @@ class Hostilities:
                 self.objects.append(thing)
             if isinstance(thing, aiobridge.Stream):
                 self.streams.add(thing)
+            if isinstance(thing, aiobridge.Future):
+                self.futures.add(thing)
         del self.objects[: max(0, len(self.objects) - 40)]
 
     def pick(self, number, kind=object):
@@ -463,6 +466,11 @@ class Hostilities:
             assert not self.other_thread.is_alive(), "the other loop hangs"
             self.other.close()
         self.armed = False
+        # A callback that holds the promise of the future that it waits for waits for ever.
+        for future in list(self.futures):
+            if future._callbacks:
+                future.cancel()
+        future = None
         self.objects.clear()
         for task in self.tasks:
             with contextlib.suppress(RuntimeError):  # of a closed loop
