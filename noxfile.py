@@ -24,9 +24,20 @@ CORE = [
 ]
 
 
-@nox.session(python=["3.11", "3.12", "3.13"])
+@nox.session(python=False, name="python-3.13t")
+def free_threaded_python(session: nox.Session) -> None:
+    """Builds a free-threaded Python for the sessions that end in 3.13t."""
+    session.run(".ci/python-3.13t", str(CACHE / "python-3.13t"), external=True)
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.13t"])
 def tests(session: nox.Session) -> None:
     """The Python tests, against the package as users install it."""
+    if str(session.python).endswith("t"):
+        # Not from source, which needs tools of other languages; and no wheel of uvloop or cffi is for it.
+        session.install("--only-binary=hypothesis,numpy", ".[test-core]")
+        session.run("pytest", *(session.posargs or CORE))
+        return
     session.install(".[test]")
     session.run("pytest", *session.posargs)
 
@@ -35,20 +46,6 @@ def tests(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Those tests that can differ between interpreters."""
     session.install(".[test-core]", "uvloop")
-    session.run("pytest", *(session.posargs or CORE))
-
-
-@nox.session(python=False, name="python-3.13t")
-def free_threaded_python(session: nox.Session) -> None:
-    """Builds a free-threaded Python for the sessions that end in 3.13t."""
-    session.run(".ci/python-3.13t", str(CACHE / "python-3.13t"), external=True)
-
-
-@nox.session(python="3.13t", name="core")
-def free_threaded_core(session: nox.Session) -> None:
-    """The same without a GIL; without uvloop, of which there is no wheel for it."""
-    # Not from source, which needs tools of other languages.
-    session.install("--only-binary=hypothesis,numpy", ".[test-core]")
     session.run("pytest", *(session.posargs or CORE))
 
 
@@ -84,14 +81,13 @@ def cpp(session: nox.Session, sanitize: str) -> None:
 
 @nox.session
 def sanitize(session: nox.Session) -> None:
-    """The Python tests under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    session.install(
-        ".[test]",
-        "-C",
-        "cmake.define.AIOBRIDGE_SANITIZE=address,undefined",
-        "-C",
-        "install.strip=false",
-    )
+    """The Python tests under AddressSanitizer and UndefinedBehaviorSanitizer, with pauses where threads meet."""
+    options = {
+        "cmake.define.AIOBRIDGE_SANITIZE": "address,undefined",
+        "cmake.define.AIOBRIDGE_TEST_PAUSES": "ON",
+        "install.strip": "false",
+    }
+    session.install(".[test]", *(word for option in options.items() for word in ("-C", "=".join(option))))
     compiler = shutil.which("g++") or "g++"
     libraries = [
         session.run(compiler, f"-print-file-name={name}", external=True, silent=True).strip()
@@ -108,3 +104,27 @@ def sanitize(session: nox.Session) -> None:
             "AIOBRIDGE_TEST_SANITIZE": "address,undefined",
         },
     )
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile callers of the Python surface and of the C ABI, each for `-- SECONDS`, or 600."""
+    seconds = session.posargs[0] if session.posargs else "600"
+    session.install(".[test]")
+    session.run("pytest", "tests/fuzz", "-s", "-o", "timeout=0", env={"AIOBRIDGE_FUZZ_SECONDS": seconds})
+    session.run("tests/fuzz/abi/run.sh", seconds, external=True, env={"PYTHON": f"{session.bin}/python"})
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """A mixed load for `-- MINUTES`, or 10, after which the accounts balance."""
+    session.install(".[test]")
+    session.run("python", "-P", "tests/soak.py", "--minutes", session.posargs[0] if session.posargs else "10")
+
+
+@nox.session(python=False)
+def long(session: nox.Session) -> None:
+    """All of it, at its long size, on every interpreter: hours."""
+    os.environ["AIOBRIDGE_TEST_SIZE"] = "long"
+    for name in ("python-3.13t", "tests", "cpp", "sanitize", "soak", "fuzz"):
+        session.notify(name)
