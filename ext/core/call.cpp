@@ -173,7 +173,8 @@ bool Call::start(Ref &interrupt) noexcept {
         if (must_pass(exception.get()))
             interrupt = Ref::borrow(exception.get());
     }
-    finish(std::move(result), std::move(exception), false);
+    if (Ref passing = finish(std::move(result), std::move(exception), false))
+        interrupt = std::move(passing);
     return true;
 }
 
@@ -201,10 +202,12 @@ PyObject *Call::done(PyObject *capsule, PyObject *task) noexcept {
     AIOBRIDGE_PAUSE("call.done");
     Ref result(guarded([&] { return PyObject_CallMethodNoArgs(task, names.result); }));
     Ref exception = result ? Ref() : take_exception();
-    call->finish(std::move(result), std::move(exception), true);
+    const Ref passing = call->finish(std::move(result), std::move(exception), true);
     const int status = run(callback.next_call());
     callback.release();
-    if (status != 0)
+    if (status == 0 && passing)
+        set_exception(passing.get());
+    if (status != 0 || passing)
         return nullptr;
     Py_RETURN_NONE;
 }
@@ -227,30 +230,36 @@ void Call::loop_closed(aiobridge_reason reason, bool drop_now) noexcept {
 }
 
 // Tells the native side, if it wants to know, or else the loop's exception handler. asyncio has told those who ask it
-// of a task's KeyboardInterrupt or SystemExit, and so has the drain of a function's.
-void Call::finish(Ref result, Ref exception, bool of_task) noexcept {
+// of a task's KeyboardInterrupt or SystemExit, and so has the drain of a function's. Returns one that the handler
+// itself raised.
+Ref Call::finish(Ref result, Ref exception, bool of_task) noexcept {
+    Ref passing;
     if (result && type_.value && guarded([&] { return type_.value(payload(), result.get()); }) != 0)
         exception = take_exception();
     if (exception && type_.error)
         Words(exception.get()).tell(type_, payload());
     else if (exception && !must_pass(exception.get()) &&
-             !(of_task && PyErr_GivenExceptionMatches(exception.get(), names.cancelled_error)))
-        report(exception.get());
+             !(of_task && PyErr_GivenExceptionMatches(exception.get(), names.cancelled_error)) &&
+             report(exception.get()) != 0)
+        passing = take_exception();
     const Ref handler = std::move(handler_);
     end();
     release();
+    return passing;
 }
 
-void Call::report(PyObject *exception) noexcept {
+// -1 with an error that must pass.
+int Call::report(PyObject *exception) noexcept {
     const Ref loop = callback_.bridge().loop();
     const Ref function = function_of(as_handler(handler_.get()));
     const Ref message(PyUnicode_FromFormat("%R, called by native code, raised", function ? function.get() : Py_None));
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
     PyErr_Clear();
-    if (!loop || call_exception_handler(loop.get(), text ? text : "a callback raised", exception, nullptr) != 0) {
-        set_exception(exception);
-        PyErr_WriteUnraisable(nullptr);
-    }
+    if (loop)
+        return call_exception_handler(loop.get(), text ? text : "a callback raised", exception, nullptr);
+    set_exception(exception);
+    PyErr_WriteUnraisable(nullptr);
+    return 0;
 }
 
 } // namespace aiobridge::core

@@ -54,8 +54,8 @@ private:
     bool watch(PyObject *task) noexcept;
     static PyObject *done(PyObject *capsule, PyObject *task) noexcept;
     static void forgotten(PyObject *capsule) noexcept;
-    void finish(Ref result, Ref exception, bool of_task) noexcept;
-    void report(PyObject *exception) noexcept;
+    [[nodiscard]] Ref finish(Ref result, Ref exception, bool of_task) noexcept;
+    int report(PyObject *exception) noexcept;
     void end() noexcept;
 
     Callback &callback_; // a reference

@@ -71,6 +71,34 @@ def test_27_an_exception_handler_that_raises_costs_no_delivery(new_loop, caplog)
     assert caplog.text.count("Unhandled error in exception handler") == 2
 
 
+async def failing_coroutine(number):
+    raise ValueError(number)
+
+
+@pytest.mark.parametrize("function", [failing, failing_coroutine])
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_27_an_interrupt_of_the_exception_handler_leaves_the_loop(new_loop, function, interrupt):
+    loop = new_loop()
+
+    def handler(loop, context):
+        raise interrupt(context["message"])
+
+    async def main():
+        caller = native.Caller(function)
+        caller.fire_in_thread(3)
+        await asyncio.sleep(20)
+
+    loop.set_exception_handler(handler)
+    task = loop.create_task(main())
+    with pytest.raises(interrupt, match="called by native code, raised"):
+        loop.run_until_complete(task)
+    loop.set_exception_handler(None)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+
+
 def test_27_a_loop_whose_exception_handling_fails_is_told_to_the_unraisable_hook(base, wakeup, monkeypatch):
     class Loop(base):
         def call_exception_handler(self, context):

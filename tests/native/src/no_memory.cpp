@@ -111,13 +111,4 @@ void register_no_memory(py::module_ &m) {
             return attempt(call, Shortage(n, all), callback);
         },
         py::call_guard<py::gil_scoped_release>());
-    // A hook that throws, and then there is no memory to report it with.
-    m.def("hook_that_throws_without_memory", [](long n, bool all) {
-        auto [promise, future] = aiobridge::make_promise<int>();
-        promise.on_cancel([shortage = Shortage(n, all), error = std::runtime_error("it failed")](auto) {
-            shortage.begin();
-            throw error;
-        });
-        return future;
-    });
 }
