@@ -280,7 +280,7 @@ def test_the_wheel_says_what_it_is(wheel):
         entry_points.read_string(archive.read(f"{folder}/entry_points.txt").decode())
     assert (metadata["Name"], metadata["Version"]) == ("aiobridge", aiobridge.__version__)
     assert (metadata["License-Expression"], metadata["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
-    assert metadata.get_all("Provides-Extra") == ["demo", "test", "lint"]
+    assert metadata.get_all("Provides-Extra") == ["demo", "test", "test-core", "lint"]
     assert [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line] == []
     assert metadata.get_payload().startswith("# aiobridge\n")
     assert {name: dict(group) for name, group in entry_points.items() if group} == {
