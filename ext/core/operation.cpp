@@ -30,13 +30,18 @@ Operation::Operation(const aiobridge_operation_options &options) noexcept
     : runtime_(Runtime::current()), site_(options.site) {}
 
 Operation::~Operation() {
-    const bool untaken = type_ != nullptr;
-    destroy_payload();
-    if (!bridge_)
+    drop_untaken();
+    if (bridge_)
+        bridge_->release();
+}
+
+// The payload, if nobody will take it.
+void Operation::drop_untaken() noexcept {
+    if (!type_)
         return;
-    if (untaken && runtime_.has_deferred())
-        bridge_->nudge(); // what the payload could not end without the GIL waits for a drain
-    bridge_->release();
+    destroy_payload();
+    if (word_.load(std::memory_order_acquire) & bound && runtime_.has_deferred())
+        bridge_->nudge(); // what it could not end without the GIL waits for a drain
 }
 
 void *Operation::payload() noexcept { return reinterpret_cast<unsigned char *>(this) + payload_offset_; }
@@ -94,7 +99,7 @@ void Operation::release_consumer() noexcept {
     AIOBRIDGE_PAUSE("operation.abandon");
     cancel(AIOBRIDGE_ABANDONED, false);
     if (!runtime_.forked() && word_.fetch_or(unwanted, std::memory_order_acq_rel) & ready)
-        destroy_payload();
+        drop_untaken();
     release();
 }
 
@@ -158,7 +163,7 @@ void Operation::become_ready() noexcept {
     const auto before = word_.fetch_or(ready, std::memory_order_acq_rel);
     AIOBRIDGE_PAUSE("operation.is_ready");
     if (before & unwanted)
-        destroy_payload();
+        drop_untaken();
     if (before & bound) {
         references_.fetch_add(1, std::memory_order_relaxed);
         if (!bridge_->post(this))

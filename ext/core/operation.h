@@ -86,6 +86,7 @@ private:
     explicit Operation(const aiobridge_operation_options &) noexcept;
     ~Operation();
     void become_ready() noexcept;
+    void drop_untaken() noexcept;
     void report_misuse() noexcept;
     void native_side_lets_go() noexcept;
     PyObject *describe() noexcept;

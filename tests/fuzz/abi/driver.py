@@ -332,9 +332,10 @@ class Machine:
         deadline = time.monotonic() + 10
         for turn in range(sys.maxsize):
             await asyncio.sleep(0 if turn < 100 else 0.001)
-            stats = None if abi.open() else _core.stats()
+            # An error that nobody took, dropped without the GIL, waits for a loop or for those who look.
+            stats = None if abi.open() and turn % 4 else _core.stats()
             left = stats and {name: stats[name] for name in NATIVE_OBJECTS if stats[name]}
-            if left == {}:
+            if left == {} and not abi.open():
                 return
             if turn % 16 == 8:
                 gc.collect()
