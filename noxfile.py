@@ -20,7 +20,20 @@ os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
 # the wheel are the same everywhere.
 CORE = [
     *(f"tests/test_{name}.py" for name in ("future_protocol", "cpython_futures", "callback", "scope", "resumption")),
-    "tests/faults",
+    *(
+        f"tests/faults/test_{name}.py"
+        for name in (
+            "free_threading",
+            "completion",
+            "cancellation",
+            "drain",
+            "interrupts",
+            "dropped",
+            "modules",
+            "streams",
+        )
+    ),
+    "tests/faults/test_interpreter_exit.py",
 ]
 
 
