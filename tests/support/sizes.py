@@ -11,9 +11,12 @@ def _of(short: int, long: int) -> int:
     return long if SIZE == "long" else short
 
 
-EXITS = _of(5, 50)  # processes for each way of leaving, with each loop and each waker
+SANITIZED = "AIOBRIDGE_TEST_SANITIZE" in os.environ  # everything takes several times as long
+
+# Processes for each way of leaving, with each loop and each waker.
+EXITS = 1 if SANITIZED else _of(5, 50)
 LOOPS = _of(200, 1000)  # made and closed one after another
 FORKS = _of(5, 50)
 PATIENCE = _of(60, 1200)  # seconds until a test that repeats is taken for one that hangs
-RACE_ROUNDS = _of(2_000, 100_000)  # of each race, with each loop and each waker
+RACE_ROUNDS = 500 if SANITIZED else _of(2_000, 100_000)  # of each race, with each loop and each waker
 RACE_PATIENCE = _of(120, 2400)  # seconds until such a test is taken for one that hangs
