@@ -149,6 +149,8 @@ async def both():
     return results, first._core.stats()["loops"], second.stats()["loops"]
 kept = []
 assert works(first) and works(second) and works(first)
+while first._core.stats()["loops"] or second.stats()["loops"]:
+    pass  # the notifiers have not let go of those yet
 loop = asyncio.new_event_loop()
 print(loop.run_until_complete(both()))
 """,
