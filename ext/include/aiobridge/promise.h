@@ -3,7 +3,7 @@
 
 #include <aiobridge/detail/handle.h>
 #include <aiobridge/detail/hook.h>
-#include <aiobridge/detail/payload.h>
+#include <aiobridge/detail/refused.h>
 
 #include <algorithm>
 #include <exception>

@@ -3,7 +3,6 @@
 
 #include <aiobridge/c_api.h>
 #include <aiobridge/detail/config.h>
-#include <aiobridge/detail/runtime.h>
 
 #include <cstdint>
 #include <exception>
@@ -54,17 +53,8 @@ template <class T> struct payload {
 
 using error_payload = payload<std::exception_ptr>;
 
-/// Ends an error that the runtime has refused. It may own a Python exception, whose end takes the GIL; so it goes the
-/// way of an operation's error that nobody takes. After the interpreter's exit it stays for ever. Any thread.
-inline void end_refused(std::exception_ptr *error) noexcept {
-    const aiobridge_operation_options options{
-        sizeof(aiobridge_operation_options), 0, sizeof(std::exception_ptr), alignof(std::exception_ptr), {}};
-    if (aiobridge_operation *operation = api().operation_create(&options)) {
-        api().operation_complete(operation, &error_payload::type, error);
-        api().promise_release(operation);
-        api().future_release(operation);
-    }
-}
+/// In detail/refused.h, because it calls the runtime.
+inline void end_refused(std::exception_ptr *error) noexcept;
 
 /// A value on its way into the runtime: destroyed here, unless the runtime took it.
 template <class T> class outgoing {
