@@ -6,8 +6,9 @@
 At the end every accepted event has had one fate, the producers have counted the same, no native object is left, and
 memory has grown by less than 1 MB a minute in the second half. What is measured is the resident set at quiet moments:
 nothing runs, garbage was collected, and malloc has given back what it could. So threads' arenas and caches that have
-reached their size do not count, and fragmentation does. Under a sanitizer it is printed and not judged: that keeps
-freed memory on purpose.
+reached their size do not count, and fragmentation does. That moves by a megabyte from one moment to the next, so growth
+counts from two standard errors on: in a minute those are a few megabytes, in ten a tenth of one. Under a sanitizer it
+is printed and not judged: that keeps freed memory on purpose.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import asyncio
 import ctypes
 import gc
 import itertools
+import math
 import os
 import random
+import statistics
 import sys
 import time
 from collections import Counter
@@ -67,12 +70,13 @@ def quiet() -> dict[str, int]:
     return left
 
 
-def slope(samples: list[tuple[float, float]]) -> float:
-    """By least squares: MB a minute of (seconds, MB)."""
+def growth(samples: list[tuple[float, float]]) -> tuple[float, float]:
+    """The slope through (seconds, MB) and its standard error, both in MB a minute."""
     times, sizes = zip(*samples, strict=True)
-    middle, mean = sum(times) / len(times), sum(sizes) / len(sizes)
-    spread = sum((when - middle) ** 2 for when in times)
-    return 60 * sum((when - middle) * (size - mean) for when, size in samples) / spread
+    slope, start = statistics.linear_regression(times, sizes)
+    residue = sum((size - start - slope * when) ** 2 for when, size in samples) / (len(samples) - 2)
+    error = math.sqrt(residue / (statistics.pvariance(times) * len(times)))
+    return 60 * slope, 60 * error
 
 
 def slice_of_load(load, new_loop, seconds: float) -> None:
@@ -153,11 +157,11 @@ def main() -> int:
     print("  MB resident at quiet moments:", " ".join(f"{size:.1f}" for _, size in samples))
     second_half = [sample for sample in samples if sample[0] > elapsed / 2]
     if len(second_half) >= 4:
-        growth = slope(second_half)
+        slope, error = growth(second_half)
         judged = options.minutes >= 1 and not os.environ.get("AIOBRIDGE_TEST_SANITIZE")
-        print(f"  growth in the second half: {growth:+.2f} MB a minute{'' if judged else ' (not judged)'}")
-        if judged and growth >= LIMIT:
-            wrong.append(f"memory grows by {growth:.2f} MB a minute")
+        print(f"  growth in the second half: {slope:+.2f} ± {error:.2f} MB a minute{'' if judged else ' (not judged)'}")
+        if judged and slope - 2 * error >= LIMIT:
+            wrong.append(f"memory grows by {slope:.2f} MB a minute")
     for text in wrong:
         print(f"WRONG: {text}")
     print("failed" if wrong else "balanced")
