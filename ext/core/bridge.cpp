@@ -13,8 +13,6 @@
 namespace aiobridge::core {
 namespace {
 
-constexpr double never = 1e9; // in seconds; a loop cannot wait for ever
-
 // GIL. Open bridges by the address of their loop, which cannot be another loop's while the weak reference lives. Each
 // is kept by its drain, which goes after it was taken out of here. Never destroyed; a child process starts with a new
 // one.
@@ -32,41 +30,6 @@ public:
         return 0;
     }
     Ref object;
-};
-
-// asyncio's Handle takes part in garbage collection, so calling the loop can start one, and with it foreign finalizers
-// on our thread.
-class CollectorOff {
-public:
-    CollectorOff() noexcept : was_on_(PyGC_Disable()) {}
-    ~CollectorOff() {
-        if (was_on_)
-            PyGC_Enable();
-    }
-    CollectorOff(const CollectorOff &) = delete;
-    CollectorOff &operator=(const CollectorOff &) = delete;
-
-private:
-    const int was_on_;
-};
-
-// Contextvars of whoever happens to use the loop first must not be those in which every result is converted.
-class EmptyContext {
-public:
-    EmptyContext() noexcept : context_(PyContext_New()) {
-        if (context_ && PyContext_Enter(context_.get()) != 0)
-            context_ = Ref();
-    }
-    ~EmptyContext() {
-        if (context_) {
-            const ErrorAside error;
-            PyContext_Exit(context_.get());
-        }
-    }
-    explicit operator bool() const noexcept { return static_cast<bool>(context_); }
-
-private:
-    Ref context_;
 };
 
 } // namespace
@@ -166,81 +129,6 @@ BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
     return BridgeRef();
 }
 
-int Bridge::ask_debug(PyObject *loop) {
-    const Ref answer = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, names.get_debug)); });
-    if (answer)
-        debug = answer.get() != Py_False;
-    return answer ? 0 : -1;
-}
-
-int Bridge::ask_debug_at_first(PyObject *loop) {
-    if (ask_debug(loop) == 0)
-        return 0;
-    const Ref error = take_exception();
-    if (!must_pass(error.get()))
-        return 0; // a loop that has no debug mode
-    set_exception(error.get());
-    return -1;
-}
-
-int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
-    // With `call_soon` the descriptor is never written. It is watched all the same, because the loop lets go of its
-    // reader when it is closed, and an idle loop has nothing else of ours to let go of.
-    const Ref descriptor(PyLong_FromLong(signal.descriptor()));
-    bool watched = false;
-    {
-        const EmptyContext context;
-        if (!context || !descriptor)
-            return -1;
-        PyObject *arguments[] = {loop, descriptor.get(), reader};
-        const Ref done =
-            guarded([&] { return Ref(PyObject_VectorcallMethod(names.add_reader, arguments, 3, nullptr)); });
-        watched = static_cast<bool>(done);
-    }
-    if (!watched) {
-        // NotImplementedError from loops without readers (Windows' Proactor); others raise what they like. But a loop
-        // that had no memory has readers, and will have them the next time.
-        Ref error = take_exception();
-        const bool has_none = !must_pass(error.get()) && !PyErr_GivenExceptionMatches(error.get(), PyExc_MemoryError);
-        // A timer that never comes is let go by a loop that is closed, as a reader is.
-        if (has_none) {
-            const EmptyContext context;
-            watched = static_cast<bool>(
-                Ref(guarded([&] { return PyObject_CallMethod(loop, "call_later", "dO", never, reader); })));
-            error = watched ? Ref() : take_exception();
-        }
-        if (!watched)
-            disarm_reader(reader);
-        if (!has_none || (error && must_pass(error.get()))) {
-            set_exception(error.get());
-            return -1;
-        }
-        has_readers_ = false;
-        if (wanted == WakeMode::fd)
-            runtime.figures.fd_fallbacks.fetch_add(1, std::memory_order_relaxed);
-        wanted = WakeMode::call_soon;
-    }
-    mode_ = wanted;
-    if (mode_ == WakeMode::fd) {
-        waker_ = std::make_unique<SignalWaker>(signal);
-        return 0;
-    }
-    waker_ = std::make_unique<NotifierWaker>(runtime.notifier, this,
-                                             [](void *owner) { static_cast<Bridge *>(owner)->retain(); });
-    try {
-        runtime.notifier.start();
-    } catch (const std::system_error &error) {
-        if (has_readers_)
-            Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
-        PyErr_Format(PyExc_RuntimeError,
-                     "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
-                     "aiobridge.configure(wakeup='fd') needs no thread",
-                     loop, error.what());
-        return -1;
-    }
-    return 0;
-}
-
 bool Bridge::post(Item *item) noexcept {
     if (runtime.closed())
         return false;
@@ -312,39 +200,6 @@ void Bridge::log(const char *what) noexcept {
     char text[128];
     std::snprintf(text, sizeof text, "the loop at %p %s", static_cast<void *>(loop_key_), what);
     runtime.log(text);
-}
-
-void Bridge::call_loop() {
-    Ref loop = this->loop();
-    const Ref callable = drain();
-    if (!loop || !callable) {
-        close(AIOBRIDGE_LOOP_CLOSED, false);
-        return;
-    }
-    const CollectorOff collector;
-    AIOBRIDGE_PAUSE("bridge.call");
-    PyObject *arguments[] = {loop.get(), callable.get()};
-    if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
-        give_up(loop.get(), false);
-    if (Py_REFCNT(loop.get()) == 1)
-        drop_later(runtime, std::move(loop));
-}
-
-void Bridge::give_up(PyObject *loop, bool drop_now) {
-    // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
-    // delivered to this loop.
-    const Ref error = take_exception();
-    const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
-    if (closed.get() != Py_True) {
-        PyErr_Clear();
-        const Ref text = guarded([&] {
-            return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
-        });
-        const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
-        PyErr_Clear();
-        runtime.report(utf8 ? utf8 : "a loop is given up, because it could not be called");
-    }
-    close(AIOBRIDGE_LOOP_CLOSED, drop_now);
 }
 
 void Bridge::close(aiobridge_reason reason, bool drop_now) {

@@ -52,7 +52,7 @@ private:
 
 /// Made on the loop's thread. Producers hold it by references, long after the loop is gone: then it answers `refused`.
 ///
-/// Who holds what: the loop holds the reader (registered with its descriptor, if the loop has readers) and now and then
+/// Who holds what: the loop holds the reader (with its descriptor, or, if it has no readers, a timer) and now and then
 /// the drain (in a handle); both hold the bridge. The bridge holds the drain, until it is closed, and the loop weakly.
 /// Nothing of ours keeps a loop alive; and the end of the reader is how we learn that the loop was closed.
 class Bridge final : Counted<Bridge> {

@@ -45,9 +45,7 @@ PySendResult send(PyObject *self, PyObject *, PyObject **out) noexcept {
         const Locked lock(self);
         as_iterator(self)->yielded = true;
     } else {
-        const ErrorAside error;
         take_future(self);
-        held = Ref();
     }
     return step;
 }

@@ -49,7 +49,7 @@ private:
 };
 
 #if defined(Py_GIL_DISABLED)
-/// On the thread that has just made the object: try_retain() may be asked of it from now on.
+/// Any thread that holds a reference: try_retain() may be asked of the object from now on.
 inline void allow_try_retain(PyObject *object) noexcept {
 #if PY_VERSION_HEX >= 0x030e0000
     PyUnstable_EnableTryIncRef(object);
