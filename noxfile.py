@@ -19,21 +19,24 @@ os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
 # What differs between interpreters: the core and the C API of Python that it uses. The command line, the examples and
 # the wheel are the same everywhere.
 CORE = [
-    *(f"tests/test_{name}.py" for name in ("future_protocol", "cpython_futures", "callback", "scope", "resumption")),
-    *(
-        f"tests/faults/test_{name}.py"
-        for name in (
-            "free_threading",
-            "completion",
-            "cancellation",
-            "drain",
-            "interrupts",
-            "dropped",
-            "modules",
-            "streams",
-        )
-    ),
-    "tests/faults/test_interpreter_exit.py",
+    f"tests/{name}.py"
+    for name in (
+        "faults/test_cancellation",
+        "faults/test_completion",
+        "faults/test_drain",
+        "faults/test_dropped",
+        "faults/test_free_threading",
+        "faults/test_interpreter_exit",
+        "faults/test_interrupts",
+        "faults/test_modules",
+        "faults/test_streams",
+        "test_callback",
+        "test_callback_limits",
+        "test_cpython_futures",
+        "test_future_protocol",
+        "test_resumption",
+        "test_scope",
+    )
 ]
 
 

@@ -6,6 +6,7 @@ With AIOBRIDGE_TEST_LOOPS=no_readers every loop is one without readers, as Windo
 import asyncio
 import functools
 import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -66,6 +67,12 @@ def build_project(pytestconfig: pytest.Config) -> Callable[[Path], Path]:
     return functools.partial(build, pytestconfig)
 
 
+@pytest.fixture(scope="session")
+def native_folder() -> str:
+    """Where the native test module is imported from."""
+    return str(Path(importlib.import_module("native").__file__ or "").parent)
+
+
 @pytest.fixture(params=["call_soon", "fd"])
 def wakeup(request: pytest.FixtureRequest) -> str:
     """For tests that make their own loop or process."""
@@ -80,14 +87,23 @@ def new_loop(request: pytest.FixtureRequest, wakeup: str) -> Callable[[], asynci
     return functools.partial(make_loop, LOOPS[request.param], wakeup)
 
 
+@pytest.fixture(params=["asyncio", "uvloop"])
+def loop_class(request: pytest.FixtureRequest) -> str:
+    """The name of a loop's class, of each kind, for a script."""
+    if request.param == "uvloop":
+        pytest.importorskip("uvloop")
+        return "__import__('uvloop').Loop"
+    return "asyncio.SelectorEventLoop"
+
+
 @pytest.fixture
-def run_python(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_python(tmp_path: Path, native_folder: str) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a script in a process of its own, which can import the native test module."""
 
     def run(
         script: str, *, wakeup: str = "", timeout: float = 20, preload: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": sys.path[0], "AIOBRIDGE_WAKEUP": wakeup}
+        environment = {**os.environ, "PYTHONPATH": native_folder, "AIOBRIDGE_WAKEUP": wakeup}
         if preload:
             environment["LD_PRELOAD"] = str(preload)
         return subprocess.run(

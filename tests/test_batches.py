@@ -7,7 +7,7 @@ import os
 import native
 import numpy as np
 import pytest
-from waiting import collect
+from waiting import Turns, collect
 
 import aiobridge
 
@@ -71,21 +71,12 @@ async def test_the_end_does_not_wait_for_the_delay():
 
 
 async def test_batches_let_the_loop_turn():
-    turns = 0
-
-    async def count():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
     writer, stream = native.make_stream(capacity=500_000)
     writer.push_all(500_000)
     writer.close()
-    counting = asyncio.create_task(count())
+    turns = Turns()
     assert sum([len(batch) async for batch in stream.batches(100)]) == 500_000
-    counting.cancel()
-    assert turns >= 5
+    assert turns.count >= 5
 
 
 async def test_batches_and_events_take_turns_but_do_not_compete():

@@ -4,6 +4,7 @@ import asyncio
 
 import native
 import pytest
+from waiting import Turns
 
 import aiobridge
 
@@ -19,17 +20,11 @@ async def test_await_returns_the_value_of_a_native_thread():
 
 
 async def test_a_finished_future_is_awaited_without_a_turn_of_the_loop():
-    turns = 0
-
-    def count():
-        nonlocal turns
-        turns += 1
-
     future = native.resolved(7)
-    asyncio.get_running_loop().call_soon(count)
+    turns = Turns()
     assert await future == 7
     assert await future == 7
-    assert turns == 0
+    assert turns.count == 0
 
 
 async def test_a_future_is_one_python_object_however_often_it_is_returned():

@@ -23,11 +23,11 @@ CELLS = [
 SAID = ["result 3", "results [7, 11]", "event 0", "events [0, 1, 2]", "closed True no more", "loops 1"]
 
 
-def environment(folder, wakeup):
-    # sys.path[0] holds the native test module. History and profiles go to the test's own folder.
+def environment(folder, native_folder, wakeup):
+    # History and profiles go to the test's own folder.
     return {
         **os.environ,
-        "PYTHONPATH": sys.path[0],
+        "PYTHONPATH": native_folder,
         "AIOBRIDGE_WAKEUP": wakeup,
         "HOME": str(folder),
         "IPYTHONDIR": str(folder),
@@ -35,11 +35,11 @@ def environment(folder, wakeup):
     }
 
 
-def test_python_m_asyncio(tmp_path, wakeup):
+def test_python_m_asyncio(tmp_path, native_folder, wakeup):
     done = subprocess.run(
         [sys.executable, "-P", "-m", "asyncio"],
         input="\n".join([*CELLS, ""]),
-        env=environment(tmp_path, wakeup),
+        env=environment(tmp_path, native_folder, wakeup),
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -52,7 +52,7 @@ def test_python_m_asyncio(tmp_path, wakeup):
 
 
 @pytest.mark.skipif(not find_spec("IPython"), reason="IPython is not installed")
-def test_ipython(tmp_path, wakeup):
+def test_ipython(tmp_path, native_folder, wakeup):
     script = f"""
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -62,7 +62,7 @@ for cell in {CELLS!r}:
 """
     done = subprocess.run(
         [sys.executable, "-P", "-c", script],
-        env=environment(tmp_path, wakeup),
+        env=environment(tmp_path, native_folder, wakeup),
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ import itertools
 
 import native
 import pytest
-from waiting import collect
+from waiting import Turns, collect
 
 import aiobridge
 
@@ -24,37 +24,22 @@ async def test_a_stream_of_no_events_ends():
 
 
 async def test_events_that_wait_are_taken_without_a_turn_of_the_loop():
-    turns = 0
-
-    def count():
-        nonlocal turns
-        turns += 1
-
     writer, stream = native.make_stream()
     for number in range(10):
         writer.push(number)
     writer.close()
-    asyncio.get_running_loop().call_soon(count)
+    turns = Turns()
     assert await collect(stream) == list(range(10))
-    assert turns == 0
+    assert turns.count == 0
 
 
 async def test_a_consumer_that_always_finds_events_lets_the_loop_turn():
-    turns = 0
-
-    async def count():
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    counting = asyncio.create_task(count())
+    turns = Turns()
     writer, stream = native.make_stream(capacity=500_000)
     writer.push_all(500_000)
     writer.close()
     assert len(await collect(stream)) == 500_000
-    counting.cancel()
-    assert turns >= 5
+    assert turns.count >= 5
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 3, 1000])

@@ -4,7 +4,7 @@ import asyncio
 
 import native
 import pytest
-from waiting import collect
+from waiting import Turns, collect
 
 import aiobridge
 
@@ -44,25 +44,16 @@ def test_31_a_burst_of_posts_is_a_few_wakes(threads):
 
 
 async def test_31_a_burst_does_not_keep_the_loop_from_turning():
-    turns = 0
-
-    def count():
-        nonlocal turns
-        turns += 1
-        loop.call_soon(count)
-
-    loop = asyncio.get_running_loop()
     burst = native.Burst()
     futures = burst.make(50_000)
     waiting = asyncio.gather(*futures)
     await asyncio.sleep(0)
-    count()
     burst.go(2)
     burst.join()  # everything is posted before the loop's next turn
-    turns = 0
+    turns = Turns()
     await waiting
     # 512 items a drain at most.
-    assert turns >= 50_000 // 512
+    assert turns.count >= 50_000 // 512
 
 
 def test_31_the_fd_waker_never_calls_the_loop_from_another_thread():
@@ -80,19 +71,10 @@ def test_31_the_fd_waker_never_calls_the_loop_from_another_thread():
 
 async def test_31_a_burst_of_a_million_events_waits_as_one_wake_and_is_taken_in_turns():
     """All of them are pushed before the loop's next turn."""
-    turns = 0
-
-    def count():
-        nonlocal turns
-        turns += 1
-        loop.call_soon(count)
-
-    loop = asyncio.get_running_loop()
     writer, stream = native.make_stream(overflow="unbounded")
     consuming = asyncio.create_task(collect(stream))
     await asyncio.sleep(0)
-    count()
-    before, turns = aiobridge.stats(), 0
+    before, turns = aiobridge.stats(), Turns()
     assert writer.push_all(BURST // 2, 2) == []
     assert aiobridge.stats().wakes - before.wakes == 1
     writer.drop()
@@ -104,7 +86,7 @@ async def test_31_a_burst_of_a_million_events_waits_as_one_wake_and_is_taken_in_
         assert own == sorted(own)
     # The stream waits once for all of them; the consumer gives the loop back once in a millisecond.
     assert after.deliveries - before.deliveries == 1
-    assert turns >= 5
+    assert turns.count >= 5
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import weakref
 
 import native
 import pytest
+from waiting import Turns
 
 import aiobridge
 
@@ -176,12 +177,6 @@ async def test_42_a_cancelled_shield_leaves_the_future_to_the_other_task():
 
 @needs_eager_tasks
 async def test_51_what_is_complete_is_awaited_without_a_turn_of_the_loop_by_an_eager_task():
-    turns = 0
-
-    def count():
-        nonlocal turns
-        turns += 1
-
     loop = asyncio.get_running_loop()
     loop.set_task_factory(eager_task)
     writer, stream = native.make_stream()
@@ -192,8 +187,8 @@ async def test_51_what_is_complete_is_awaited_without_a_turn_of_the_loop_by_an_e
     async def wait():
         return await native.resolved(3), [event async for event in stream]
 
-    loop.call_soon(count)
+    turns = Turns()
     task = asyncio.create_task(wait())
     assert task.done()
     assert task.result() == (3, [1, 2])
-    assert turns == 0
+    assert turns.count == 0

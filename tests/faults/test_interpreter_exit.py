@@ -34,21 +34,12 @@ async def main():
 """
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop_maker(request):
-    """The name of a loop class, for a script."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-        return "__import__('uvloop').Loop"
-    return "asyncio.SelectorEventLoop"
-
-
 @pytest.fixture
-def leave(run_python, wakeup, loop_maker):
+def leave(run_python, wakeup, loop_class):
     """Run the flood, leave it in a way, and look how the process has ended."""
 
     def run(inside, *, outside="run(main())", code, error=""):
-        script = FLOOD.format(Loop=loop_maker, inside=inside, outside=outside)
+        script = FLOOD.format(Loop=loop_class, inside=inside, outside=outside)
         for _ in range(sizes.EXITS):
             done = run_python(script, wakeup=wakeup)
             now = time.monotonic()
@@ -94,11 +85,11 @@ def test_10_the_process_is_ended_from_within_with_eight_threads_posting(leave, w
     leave(f"leaving(); {way}", code=code)
 
 
-def test_05_a_loop_in_a_thread_gets_its_results_while_the_interpreter_waits_for_it(run_python, wakeup, loop_maker):
+def test_05_a_loop_in_a_thread_gets_its_results_while_the_interpreter_waits_for_it(run_python, wakeup, loop_class):
     done = run_python(
         f"""
 import asyncio, threading, native
-Loop = {loop_maker}
+Loop = {loop_class}
 server = native.make_server(4)
 async def main():
     threading.main_thread().join()
@@ -113,7 +104,7 @@ threading.Thread(target=run).start()
     assert (done.stdout, done.stderr, done.returncode) == ("20 [0, 1, 2]\n", "", 0)
 
 
-def test_06_a_handle_used_while_the_interpreter_ends_and_after_it_answers_closed(run_python, wakeup, loop_maker):
+def test_06_a_handle_used_while_the_interpreter_ends_and_after_it_answers_closed(run_python, wakeup, loop_class):
     """In __del__ as modules are cleared, with time for eight posting threads; then in a static destructor of C++."""
     inside = """
     global late
@@ -133,17 +124,17 @@ native.loop = Loop()  # never closed
 native.loop.run_until_complete(main())
 """
     for _ in range(sizes.EXITS):
-        done = run_python(FLOOD.format(Loop=loop_maker, inside=inside, outside=outside), wakeup=wakeup)
+        done = run_python(FLOOD.format(Loop=loop_class, inside=inside, outside=outside), wakeup=wakeup)
         assert done.stdout == "closed interpreter_exit closed interpreter_exit\nafter exit: interpreter_exit\n"
         assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_07_the_exit_waits_for_the_notifiers_call_of_a_loop(run_python, loop_maker):
+def test_07_the_exit_waits_for_the_notifiers_call_of_a_loop(run_python, loop_class):
     done = run_python(
         f"""
 import aiobridge, asyncio, contextlib, threading, time, native
 inside = threading.Event()
-class SlowLoop({loop_maker}):
+class SlowLoop({loop_class}):
     def call_soon_threadsafe(self, *args, **kwargs):
         inside.set()
         time.sleep(0.3)
@@ -219,26 +210,26 @@ sys.exit(3)
 """
 
 
-def test_08_the_exit_gives_up_on_a_loop_that_does_not_return(run_python, loop_maker):
-    done = run_python(STUCK.format(Loop=loop_maker, move="threading.Event().wait()"), wakeup="call_soon")
+def test_08_the_exit_gives_up_on_a_loop_that_does_not_return(run_python, loop_class):
+    done = run_python(STUCK.format(Loop=loop_class, move="threading.Event().wait()"), wakeup="call_soon")
     assert is_one_warning(done.stderr), done.stderr
     assert (done.stdout, done.returncode) == ("", 3)
 
 
-def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_aborts(run_python, loop_maker):
+def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_aborts(run_python, loop_class):
     """It asks for the GIL again and again while Python goes; up to 3.13 Python ends such a thread by unwinding it."""
     for _ in range(sizes.EXITS):
-        done = run_python(STUCK.format(Loop=loop_maker, move="time.sleep(0.001)"), wakeup="call_soon")
+        done = run_python(STUCK.format(Loop=loop_class, move="time.sleep(0.001)"), wakeup="call_soon")
         assert is_one_warning(done.stderr), done.stderr
         assert (done.stdout, done.returncode) == ("", 3)
 
 
-def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_maker):
+def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_class):
     """Registered after us it runs before us, and all works; the other comes after the end, and is told so."""
     done = run_python(
         f"""
 import atexit, asyncio
-Loop = {loop_maker}
+Loop = {loop_class}
 async def main():
     return await native.add(1)
 def run(name):

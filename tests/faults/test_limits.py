@@ -55,16 +55,13 @@ with asyncio.Runner(loop_factory=Loop) as runner:
 """
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def run_limited(request, run_python):
+@pytest.fixture
+def run_limited(loop_class, run_python):
     """Run the body of a coroutine that sets limits on its process; returns the lines that it prints."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-    loop = "__import__('uvloop').Loop" if request.param == "uvloop" else "asyncio.SelectorEventLoop"
 
     def run(main, **arguments):
         indented = "".join(f"    {line}\n" for line in main.strip().splitlines())
-        done = run_python(LIMITS.format(Loop=loop, main=indented), **arguments)
+        done = run_python(LIMITS.format(Loop=loop_class, main=indented), **arguments)
         assert (done.stderr, done.returncode) == ("", 0)
         return done.stdout.splitlines()
 

@@ -19,7 +19,7 @@ pytestmark = [
 FORK = """
 import asyncio, atexit, os, signal, sys, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, about threads
-new_loop = {new_loop}
+Loop = {loop_class}
 async def use():
     return await native.add(1), [number async for number in native.numbers(100)] == list(range(100))
 def in_the_child(ok):
@@ -54,47 +54,38 @@ async def main():
     assert stats.accepted == stats.delivered + stats.evicted + stats.merged + stats.undelivered + stats.pending
     assert stats.delivered == {forks}
     print("parent", await native.add(1))
-with asyncio.Runner(loop_factory=new_loop) as runner:
+with asyncio.Runner(loop_factory=Loop) as runner:
     runner.run(main())
 """
 
 # SystemExit must not go through the parent's loop, which is on the child's stack: so what Python does at its exit.
 CHILDREN = {
     "exits normally": "atexit._run_exitfuncs(); os._exit(0 if ok else 1)",
-    "runs a new loop": "os._exit(0 if ok and asyncio.Runner(loop_factory=new_loop).run(use()) == (2, True) else 1)",
+    "runs a new loop": "os._exit(0 if ok and asyncio.Runner(loop_factory=Loop).run(use()) == (2, True) else 1)",
     "runs a new loop and exits normally": (
-        "ok = ok and asyncio.Runner(loop_factory=new_loop).run(use()) == (2, True);"
+        "ok = ok and asyncio.Runner(loop_factory=Loop).run(use()) == (2, True);"
         " atexit._run_exitfuncs(); os._exit(0 if ok else 1)"
     ),
     "drops what it inherited": "import gc; gc.collect(); os._exit(0 if ok else 1)",
 }
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def new_loop(request):
-    """The name of a loop factory, for a script."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-        return "__import__('uvloop').new_event_loop"
-    return "asyncio.new_event_loop"
-
-
 @pytest.mark.parametrize("child", CHILDREN)
 def test_43_a_process_forked_while_four_threads_push_starts_anew_and_the_parent_loses_nothing(
-    run_python, wakeup, new_loop, child
+    run_python, wakeup, loop_class, child
 ):
-    script = FORK.format(new_loop=new_loop, child=CHILDREN[child], forks=sizes.FORKS)
+    script = FORK.format(loop_class=loop_class, child=CHILDREN[child], forks=sizes.FORKS)
     done = run_python(script, wakeup=wakeup, timeout=sizes.PATIENCE)
     assert (done.stdout, done.stderr, done.returncode) == ("parent 2\n", "", 0)
 
 
 # Fails if a child process keeps the parent's descriptors, or if a handle of the parent's writes to them there
-def test_43_nothing_that_a_child_process_does_wakes_the_parents_loop(run_python, wakeup, new_loop):
+def test_43_nothing_that_a_child_process_does_wakes_the_parents_loop(run_python, wakeup, loop_class):
     done = run_python(
         f"""
 import asyncio, os, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)
-new_loop = {new_loop}
+Loop = {loop_class}
 async def use():
     return [await native.add(number) for number in range(100)]
 async def main():
@@ -113,7 +104,7 @@ async def main():
             promise.set(1)
         writer.push(1)
         writer.drop()
-        asyncio.Runner(loop_factory=new_loop).run(use())
+        asyncio.Runner(loop_factory=Loop).run(use())
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     for _ in range(10):
@@ -123,7 +114,7 @@ async def main():
     assert not waiting.done() and not any(future.done() for future in futures)
     writer.push(2)
     print(await waiting, aiobridge.stats().wakes - after.wakes)
-with asyncio.Runner(loop_factory=new_loop) as runner:
+with asyncio.Runner(loop_factory=Loop) as runner:
     runner.run(main())
 """,
         wakeup=wakeup,
@@ -131,12 +122,12 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
     assert (done.stdout, done.stderr, done.returncode) == ("2 1\n", "", 0)
 
 
-def test_44_every_handle_used_in_a_child_process_answers_that_it_was_forked(run_python, wakeup, new_loop):
+def test_44_every_handle_used_in_a_child_process_answers_that_it_was_forked(run_python, wakeup, loop_class):
     done = run_python(
         f"""
 import asyncio, os, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)
-new_loop = {new_loop}
+Loop = {loop_class}
 async def main():
     promise, future = native.make_Promise()
     writer, stream = native.make_stream()
@@ -156,12 +147,12 @@ async def main():
             async def use():
                 await (wait if asyncio.isfuture(wait) else anext(wait))
             try:
-                asyncio.Runner(loop_factory=new_loop).run(use())
+                asyncio.Runner(loop_factory=Loop).run(use())
             except aiobridge.ClosedError as error:
                 print("forked" in str(error))
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-with asyncio.Runner(loop_factory=new_loop) as runner:
+with asyncio.Runner(loop_factory=Loop) as runner:
     runner.run(main())
 """.replace("os._exit(0)", "sys.stdout.flush(); os._exit(0)").replace("import asyncio, os", "import asyncio, os, sys"),
         wakeup=wakeup,

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
+import native
+
 import aiobridge
 
 
@@ -14,8 +16,27 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
+class Turns:
+    """Counts the turns of the running loop from now on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.count += 1
+        self._loop.call_soon(self._turn)
+
+
 async def collect(stream: AsyncIterable[Any]) -> list[Any]:
     return [event async for event in stream]
+
+
+async def posts_have_run() -> None:
+    """Turn the loop until what was posted so far has run."""
+    for _ in range(3):
+        assert await native.add(1) == 2
 
 
 async def hooks_have_run() -> None:
