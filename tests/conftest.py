@@ -8,6 +8,7 @@ import functools
 import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -43,6 +44,8 @@ def build(config: pytest.Config, project: Path) -> Path:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # What a shell starts in the background ignores SIGINT, and so would the processes that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, str(build(config, building.NATIVE)))
 
 

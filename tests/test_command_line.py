@@ -38,12 +38,7 @@ def aiobridge(*arguments: str | Path, cwd: Path, **more: Any) -> subprocess.Comp
 
 @contextmanager
 def started(*arguments: str | Path, **more: Any) -> Iterator[subprocess.Popen[str]]:
-    # What a shell starts in the background ignores SIGINT, and so do its children.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        process = subprocess.Popen([*more.pop("command", COMMAND), *arguments], text=True, **more)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    process = subprocess.Popen([*more.pop("command", COMMAND), *arguments], text=True, **more)
     try:
         yield process
     finally:

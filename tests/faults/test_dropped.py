@@ -178,6 +178,22 @@ async def test_37_a_python_exception_that_nobody_took_is_dropped_without_the_gil
     await until(lambda: gone() is None)
 
 
+async def test_37_a_python_exception_that_only_a_native_future_held_ends_without_another_post():
+    error = Lost("nobody's")
+    holder = native.Holder()
+    future = holder.shared()
+    del future  # the operation is bound to this loop, and its consumers are native ones
+    holder.fail(error)
+    gone = weakref.ref(error)
+    del error
+    assert finishes_without_the_gil(holder)
+    await a_drain()  # it was delivered, to nobody
+    assert gone() is not None
+    holder.let_go()
+    assert finishes_without_the_gil(holder)
+    await until(lambda: gone() is None)
+
+
 @pytest.mark.parametrize("held", ["future", "stream"])
 async def test_37_a_python_exception_that_nobody_took_goes_with_its_consumer(held):
     error = Lost("nobody's")

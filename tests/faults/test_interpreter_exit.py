@@ -12,7 +12,6 @@ pytestmark = pytest.mark.timeout(sizes.PATIENCE)
 # printed at the moment from which the exit is timed.
 FLOOD = """
 import asyncio, os, signal, sys, threading, time, aiobridge, native
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs in the background
 Loop = {Loop}
 server = native.make_server(4)
 def run(main):

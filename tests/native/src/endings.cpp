@@ -77,6 +77,11 @@ public:
         promises_.push_back(std::move(promise));
         futures_.push_back(std::move(future));
     }
+    /// One that both have.
+    aiobridge::future<std::int64_t> shared() {
+        operation();
+        return futures_.back();
+    }
     aiobridge::stream<std::int64_t> writer() {
         auto [writer, stream] = aiobridge::make_stream<std::int64_t>();
         writers_.push_back(std::move(writer));
@@ -171,6 +176,7 @@ void register_endings(py::module_ &m) {
         .def(py::init())
         .def("promise", &Holder::promise)
         .def("operation", &Holder::operation)
+        .def("shared", &Holder::shared)
         .def("writer", &Holder::writer)
         .def("callback", &Holder::callback)
         .def("fail", &Holder::fail)
