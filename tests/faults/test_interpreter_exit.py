@@ -223,6 +223,36 @@ def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_
         assert (done.stdout, done.returncode) == ("", 3)
 
 
+# A hook never returns, on the hook thread.
+HOOKED = """
+import asyncio, sys, threading, time, aiobridge
+from aiobridge import _core
+assert _core._set_exit_patience(0.05) == 5
+inside = threading.Event()
+class Lingering:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.1)
+def hook(reason, sleep=time.sleep):
+    inside.set()
+    while True:
+        sleep(0.001)
+promise, future = aiobridge.make_promise()
+promise.on_cancel(hook)
+future.cancel()
+inside.wait()
+lingering = Lingering()
+sys.exit(3)
+"""
+
+
+def test_52_the_hook_thread_is_ended_by_python_inside_a_hook_and_nothing_aborts(run_python):
+    for _ in range(sizes.EXITS):
+        done = run_python(HOOKED)
+        assert done.stderr.count("\n") == 1
+        assert "hook did not return within 5 s of the interpreter's exit" in done.stderr
+        assert (done.stdout, done.returncode) == ("", 3)
+
+
 def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_class):
     """Registered after us it runs before us, and all works; the other comes after the end, and is told so."""
     done = run_python(

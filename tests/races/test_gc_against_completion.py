@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import itertools
+import timeit
 import weakref
 
+import native
 import pytest
 from races import Race, at_random_moments, every_window, steered
 from sizes import RACE_PATIENCE
@@ -26,6 +28,17 @@ class CollectAgainstCompletion(Race):
         *itertools.product(("push", "push three", "drop"), ("stream", "iterated stream")),
     )
 
+    def __init__(self, new_loop):
+        super().__init__(new_loop)
+        # So that the native side is sometimes later than a collection, which without a GIL goes through all there is.
+        turns = 1_000_000
+        spin, collection = (min(timeit.repeat(act, number=1)) for act in (lambda: native.spin(turns), self.collect))
+        self.turns = max(self.turns, int(2 * turns * collection / spin))
+
+    @staticmethod
+    def collect():
+        gc.collect(0)
+
     def prepare(self, variant, draw):
         what, self.how = variant
         self.what = what
@@ -34,7 +47,7 @@ class CollectAgainstCompletion(Race):
         self.outcome = None
         self.called = []
         self.before = aiobridge.stats().events
-        gc.collect(0)  # so that what comes is the youngest
+        self.collect()  # so that what comes is the youngest
         self.run(self.make())
         return what
 
@@ -70,7 +83,7 @@ class CollectAgainstCompletion(Race):
 
     def act(self):
         self.box = None
-        gc.collect(0)
+        self.collect()
 
     def verify(self, came_of_it):
         self.rival.drop()
