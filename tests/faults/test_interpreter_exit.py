@@ -183,15 +183,21 @@ def test_08_the_exit_gives_up_on_a_native_thread_that_stays_inside_the_gil_guard
     assert (done.stdout, done.returncode) == ("", 0)
 
 
-# The notifier calls a loop that never returns. `move` is what it does inside.
-STUCK = """
-import asyncio, sys, threading, time, native
+# A thread is inside of something that never returns, and the exit soon gives up on it.
+GIVING_UP = """
+import asyncio, sys, threading, time, aiobridge, native
 from aiobridge import _core
 assert _core._set_exit_patience(0.05) == 5
 inside = threading.Event()
 class Lingering:
     def __del__(self, sleep=time.sleep):
         sleep(0.1)
+"""
+
+# The notifier, in a loop's function. `move` is what that does.
+STUCK = (
+    GIVING_UP
+    + """
 class StuckLoop({Loop}):
     def call_soon_threadsafe(self, *args, **kwargs):
         inside.set()
@@ -207,6 +213,7 @@ inside.wait()
 lingering = Lingering()
 sys.exit(3)
 """
+)
 
 
 def test_08_the_exit_gives_up_on_a_loop_that_does_not_return(run_python, loop_class):
@@ -223,15 +230,10 @@ def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_
         assert (done.stdout, done.returncode) == ("", 3)
 
 
-# A hook never returns, on the hook thread.
-HOOKED = """
-import asyncio, sys, threading, time, aiobridge
-from aiobridge import _core
-assert _core._set_exit_patience(0.05) == 5
-inside = threading.Event()
-class Lingering:
-    def __del__(self, sleep=time.sleep):
-        sleep(0.1)
+# The hook thread, in a hook.
+HOOKED = (
+    GIVING_UP
+    + """
 def hook(reason, sleep=time.sleep):
     inside.set()
     while True:
@@ -243,6 +245,7 @@ inside.wait()
 lingering = Lingering()
 sys.exit(3)
 """
+)
 
 
 def test_52_the_hook_thread_is_ended_by_python_inside_a_hook_and_nothing_aborts(run_python):
