@@ -144,7 +144,10 @@ async def main():
     promise.set_from_thread(1)
     with contextlib.suppress(aiobridge.ClosedError):  # by the exit, if that is first
         await future
-threading.Thread(target=lambda: SlowLoop().run_until_complete(main()), daemon=True).start()
+def run():
+    with contextlib.closing(SlowLoop()) as loop:
+        loop.run_until_complete(main())
+threading.Thread(target=run, daemon=True).start()
 inside.wait()
 """,
         wakeup="call_soon",
