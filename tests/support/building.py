@@ -20,7 +20,7 @@ def build(project: Path, folder: Callable[[str], Path]) -> Path:
     """Once for each state of the project and the package; `folder` makes one with this name. Returns where it is."""
     sanitize = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "") if project == NATIVE else ""
     headers = Path(aiobridge.get_include())
-    state = hashlib.sha256(f"{sys.version} {sys.executable} {sanitize}".encode())
+    state = hashlib.sha256(f"{sys.version} {sys.prefix} {sanitize}".encode())
     for file in sorted([*project.rglob("*.*"), *headers.rglob("*.h")]):
         if file.is_file():
             state.update(file.read_bytes())
