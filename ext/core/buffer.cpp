@@ -53,13 +53,18 @@ bool Buffer::wake_wanted() noexcept {
     return true;
 }
 
-Buffer::Pushed Buffer::put(void *event, aiobridge_fate fate) noexcept {
-    newest_->put(event);
-    ++size_;
-    ++counts_.accepted;
+// True if the consumer is to be woken.
+bool Buffer::added(std::size_t count) noexcept {
+    size_ += count;
+    counts_.accepted += count;
     if (size_ >= high_)
         paused_.store(true, std::memory_order_relaxed);
-    return {fate, wake_wanted()};
+    return wake_wanted();
+}
+
+Buffer::Pushed Buffer::put(void *event, aiobridge_fate fate) noexcept {
+    newest_->put(event);
+    return {fate, added(1)};
 }
 
 Buffer::Pushed Buffer::refused(aiobridge_fate fate) noexcept {
@@ -68,12 +73,12 @@ Buffer::Pushed Buffer::refused(aiobridge_fate fate) noexcept {
 }
 
 Buffer::Pushed Buffer::refuse(aiobridge_fate fate) noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     return refused(fate);
 }
 
 // Without the lock while memory is found. False: there is none.
-bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
+bool Buffer::grow(std::unique_lock<ShortLock> &lock) noexcept {
     const std::size_t capacity =
         std::max(newest_->capacity(), std::min(2 * newest_->capacity(), largest_growth / type_.size));
     lock.unlock();
@@ -97,7 +102,7 @@ bool Buffer::grow(std::unique_lock<std::mutex> &lock) noexcept {
 
 Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
     AIOBRIDGE_PAUSE("buffer.push");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(lock_);
     if (overflow_ == AIOBRIDGE_UNBOUNDED)
         while (reason() == AIOBRIDGE_OPEN && newest_->full())
             if (!grow(lock))
@@ -122,40 +127,56 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
         AIOBRIDGE_PAUSE("buffer.merged");
         destroy_payload(type_, event);
         return {AIOBRIDGE_MERGED};
-    case AIOBRIDGE_ERROR:
-        refused(AIOBRIDGE_FULL);
-        return {AIOBRIDGE_FULL, false, close_locked(lock, AIOBRIDGE_FAILED, Ending::overflow)};
     default: return refused(AIOBRIDGE_FULL);
     }
 }
 
 Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
     AIOBRIDGE_PAUSE("buffer.block");
-    std::unique_lock lock(mutex_);
-    ++blocked_;
-    const auto may_go_on = [this] { return size_ < capacity_ || reason() != AIOBRIDGE_OPEN; };
-    const bool in_time = room_.wait_until(lock, deadline, may_go_on);
-    --blocked_;
-    if (!in_time)
-        return refused(AIOBRIDGE_TIMED_OUT);
-    return reason() == AIOBRIDGE_OPEN ? put(event, AIOBRIDGE_ACCEPTED) : refused(AIOBRIDGE_CLOSED);
+    std::unique_lock waiting(waiting_);
+    bool counted = false, in_time = true;
+    for (;;) {
+        {
+            const std::lock_guard lock(lock_);
+            const bool closed = reason() != AIOBRIDGE_OPEN, room = size_ < capacity_;
+            if (closed || room || !in_time) {
+                blocked_ -= counted;
+                return closed ? refused(AIOBRIDGE_CLOSED)
+                       : room ? put(event, AIOBRIDGE_ACCEPTED)
+                              : refused(AIOBRIDGE_TIMED_OUT);
+            }
+            blocked_ += !counted;
+            counted = true;
+        }
+        in_time = room_.wait_until(waiting, deadline) == std::cv_status::no_timeout;
+    }
+}
+
+// Without lock_.
+void Buffer::room_was_made(bool for_all) noexcept {
+    {
+        const std::lock_guard waiting(waiting_);
+    }
+    for_all ? room_.notify_all() : room_.notify_one();
 }
 
 // Unlocks.
-Buffer::Closed Buffer::close_locked(std::unique_lock<std::mutex> &lock, aiobridge_reason reason,
+Buffer::Closed Buffer::close_locked(std::unique_lock<ShortLock> &lock, aiobridge_reason reason,
                                     Ending ending) noexcept {
     reason_.store(reason, std::memory_order_relaxed);
     ending_ = ending;
     const Closed closed{true, wake_wanted(), std::exchange(ready_waiters_, nullptr)};
+    const bool blocked = blocked_ != 0;
     lock.unlock();
     AIOBRIDGE_PAUSE("buffer.closed");
-    room_.notify_all();
+    if (blocked)
+        room_was_made(true);
     return closed;
 }
 
 Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {
     AIOBRIDGE_PAUSE("buffer.close");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(lock_);
     if (this->reason() != AIOBRIDGE_OPEN)
         return {};
     return close_locked(lock, reason, ending);
@@ -163,7 +184,7 @@ Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {
 
 Buffer::Closed Buffer::fail(aiobridge_reason reason, const aiobridge_type &type, void *error) noexcept {
     AIOBRIDGE_PAUSE("buffer.fail");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(lock_);
     if (this->reason() != AIOBRIDGE_OPEN)
         return {};
     move_payload(type, error_, error);
@@ -173,7 +194,7 @@ Buffer::Closed Buffer::fail(aiobridge_reason reason, const aiobridge_type &type,
 
 bool Buffer::wait_until_ready(Node *node) noexcept {
     AIOBRIDGE_PAUSE("buffer.ask");
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     if (ready() || reason() != AIOBRIDGE_OPEN)
         return false;
     node->next = ready_waiters_;
@@ -183,7 +204,7 @@ bool Buffer::wait_until_ready(Node *node) noexcept {
 
 bool Buffer::abandon() noexcept {
     AIOBRIDGE_PAUSE("buffer.abandon");
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     if (abandoned_)
         return false;
     abandoned_ = true;
@@ -202,7 +223,7 @@ Ring *Buffer::drop_empty_ring() noexcept {
 
 bool Buffer::take_undelivered(void *to) noexcept {
     AIOBRIDGE_PAUSE("buffer.undelivered");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(lock_);
     if (!size_)
         return false;
     oldest_->take(to);
@@ -215,7 +236,7 @@ bool Buffer::take_undelivered(void *to) noexcept {
 
 Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
     AIOBRIDGE_PAUSE("buffer.take");
-    std::unique_lock lock(mutex_);
+    std::unique_lock lock(lock_);
     if (!size_ || abandoned_)
         return {};
     std::size_t count = 1;
@@ -230,21 +251,19 @@ Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
         paused_.store(false, std::memory_order_relaxed);
         ready = std::exchange(ready_waiters_, nullptr);
     }
-    const unsigned blocked = blocked_;
+    const bool blocked = blocked_ != 0;
     Ring *empty = drop_empty_ring();
     lock.unlock();
     AIOBRIDGE_PAUSE("buffer.taken");
-    if (blocked && count == 1)
-        room_.notify_one();
-    else if (blocked)
-        room_.notify_all();
+    if (blocked)
+        room_was_made(count > 1);
     delete empty;
     return {count, ready};
 }
 
 bool Buffer::park(std::size_t wanted) noexcept {
     AIOBRIDGE_PAUSE("buffer.park");
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     const bool sleeps = !abandoned_ && size_ < wanted && reason() == AIOBRIDGE_OPEN;
     wanted_ = sleeps ? wanted : 0;
     return sleeps;
@@ -252,18 +271,18 @@ bool Buffer::park(std::size_t wanted) noexcept {
 
 void Buffer::unpark() noexcept {
     AIOBRIDGE_PAUSE("buffer.unpark");
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     wanted_ = 0;
     wake_on_its_way_ = false;
 }
 
 bool Buffer::ended() noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     return reason() != AIOBRIDGE_OPEN && (!size_ || abandoned_);
 }
 
 Ending Buffer::take_ending(void *to, const aiobridge_type *&error) noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     const Ending ending = ending_;
     ending_ = Ending::plain;
     error = error_type_;
@@ -274,12 +293,12 @@ Ending Buffer::take_ending(void *to, const aiobridge_type *&error) noexcept {
 }
 
 std::size_t Buffer::size() noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     return abandoned_ ? 0 : size_;
 }
 
 Counts Buffer::counts() noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(lock_);
     Counts counts = counts_;
     counts.pending = abandoned_ ? 0 : size_;
     return counts;

@@ -3,6 +3,7 @@
 
 #include "inbox.h"
 #include "ring.h"
+#include "short_lock.h"
 
 #include <aiobridge/c_api.h>
 
@@ -49,11 +50,10 @@ public:
     };
     struct Pushed {
         aiobridge_fate fate;
-        bool wake = false;  // as above
-        Closed closed = {}; // if this push has ended the stream
+        bool wake = false; // as above
     };
-    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next. An evicted event was
-    /// moved to `evicted`, for the caller to destroy.
+    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next; after `full` of the
+    /// policy `error` close() is. An evicted event was moved to `evicted`, for the caller to destroy.
     Pushed push(void *event, void *evicted) noexcept;
     /// Waits for room. `timed_out`, or `closed` as soon as the stream is.
     Pushed push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept;
@@ -96,7 +96,7 @@ public:
     Counts counts() noexcept;
     /// Each event that the consumer may still get, and the error, under the lock: `visit` looks, and does nothing else.
     template <class Visit> void for_each(Visit visit) {
-        const std::lock_guard lock(mutex_);
+        const std::lock_guard lock(lock_);
         for (const Ring *ring = abandoned_ ? nullptr : oldest_; ring; ring = ring->next)
             ring->for_each(visit);
         if (error_type_)
@@ -110,10 +110,12 @@ public:
 
 private:
     bool wake_wanted() noexcept;
+    bool added(std::size_t count) noexcept;
     Pushed put(void *event, aiobridge_fate) noexcept;
     Pushed refused(aiobridge_fate) noexcept;
-    bool grow(std::unique_lock<std::mutex> &) noexcept;
-    Closed close_locked(std::unique_lock<std::mutex> &, aiobridge_reason, Ending) noexcept;
+    bool grow(std::unique_lock<ShortLock> &) noexcept;
+    Closed close_locked(std::unique_lock<ShortLock> &, aiobridge_reason, Ending) noexcept;
+    void room_was_made(bool for_all) noexcept;
     Ring *drop_empty_ring() noexcept;
 
     const aiobridge_type &type_;
@@ -122,8 +124,12 @@ private:
     void (*const merge_)(void (*)(void), void *, void *);
     void (*const merge_function_)(void);
 
-    std::mutex mutex_; // guards all below
+    // Held by a producer that waits for room from its look at the buffer on, taken inside this look, and by whoever has
+    // made room before it notifies: so no notification comes between the look and the wait. Taken before lock_.
+    std::mutex waiting_;
     std::condition_variable room_;
+
+    ShortLock lock_;       // guards all below
     unsigned blocked_ = 0; // producers that wait for room
     Ring *oldest_, *newest_;
     std::size_t size_ = 0;

@@ -174,9 +174,13 @@ aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     AIOBRIDGE_PAUSE("channel.pushed");
     if (pushed.wake)
         wake_consumer();
-    if (pushed.closed.done)
-        finish(pushed.closed, AIOBRIDGE_FAILED);
-    return pushed.fate == AIOBRIDGE_FULL && overflow_ == AIOBRIDGE_BLOCK ? block(item) : pushed.fate;
+    if (pushed.fate != AIOBRIDGE_FULL)
+        return pushed.fate;
+    if (overflow_ == AIOBRIDGE_BLOCK)
+        return block(item);
+    if (overflow_ == AIOBRIDGE_ERROR)
+        close(AIOBRIDGE_FAILED, Ending::overflow);
+    return AIOBRIDGE_FULL;
 }
 
 // The one thread whose waiting would wait for itself: the loop's, or, before there is one, the thread that made the

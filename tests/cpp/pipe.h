@@ -96,7 +96,8 @@ public:
             pushed = ::push_later<T>(buffer, T(producer, number), deadline);
         if (pushed.wake)
             wake();
-        finish(pushed.closed);
+        if (pushed.fate == AIOBRIDGE_FULL && overflow == AIOBRIDGE_ERROR)
+            finish(buffer.close(AIOBRIDGE_FAILED, aiobridge::core::Ending::overflow));
         fates.add(pushed.fate);
         return pushed.fate;
     }

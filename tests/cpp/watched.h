@@ -41,8 +41,8 @@ public:
             ++waiting_.back().weight;
         }
         const bool ends = overflow_ == AIOBRIDGE_ERROR && expected == AIOBRIDGE_FULL;
-        CHECK(!pushed.wake || !ends);
-        return book(pushed, expected, number) || (ends && closed(pushed.closed, AIOBRIDGE_FAILED));
+        const bool woken = book(pushed, expected, number);
+        return woken || (ends && close(AIOBRIDGE_FAILED, aiobridge::core::Ending::overflow));
     }
     bool push(int number) { return push(number, next_fate()); }
     bool push_later(int number, aiobridge_fate expected) {
@@ -144,9 +144,6 @@ private:
         } else if (fate != AIOBRIDGE_MERGED && (fate != AIOBRIDGE_FULL || overflow_ != AIOBRIDGE_BLOCK)) {
             ++expected_.refused[fate];
         }
-        if (fate == AIOBRIDGE_FULL && overflow_ == AIOBRIDGE_ERROR)
-            return false; // goes on in closed()
-        CHECK(!pushed.closed.done);
         CHECK(pushed.wake == wakes());
         compare();
         return pushed.wake;
