@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import aiobridge
 
 POLICIES = ["refuse", "block", "drop_oldest", "drop_newest", "conflate", "error", "unbounded"]
+TAKEN = ("accepted", "evicted_oldest", "merged")
 
 
 class StreamMachine(RuleBasedStateMachine):
@@ -77,12 +78,29 @@ class StreamMachine(RuleBasedStateMachine):
             fate = self.expected_fate(self.next)
             assert self.writers[which % len(self.writers)].push_in_thread(self.next) == fate
             self.next += 1
-            if fate in ("accepted", "evicted_oldest", "merged"):
-                self.counts["accepted"] += 1
-                self.counts["evicted"] += fate == "evicted_oldest"
-                self.counts["merged"] += fate == "merged"
-            else:
-                self.counts[fate] += 1
+            self.count(fate)
+
+    def count(self, fate):
+        if fate in TAKEN:
+            self.counts["accepted"] += 1
+            self.counts["evicted"] += fate == "evicted_oldest"
+            self.counts["merged"] += fate == "merged"
+        else:
+            self.counts[fate] += 1
+
+    @precondition(lambda self: self.writers)
+    @rule(which=st.integers(0, 10), count=st.integers(0, 8))
+    def push_many(self, which, count):
+        """As a push of one after the other, until one is not taken."""
+        taken, last = 0, "accepted"
+        while taken < count:
+            last = self.expected_fate(self.next + taken)
+            self.count(last)
+            if last not in TAKEN:
+                break
+            taken += 1
+        assert self.writers[which % len(self.writers)].push_many(self.next, count) == (taken, last)
+        self.next += count
 
     def end(self, reason, ending):
         if self.reason == "open":

@@ -66,6 +66,42 @@ async def test_drop_oldest_evicts_exactly_what_must_go(capacity):
     assert await collect(stream) == list(range(5, capacity + 5))
 
 
+@pytest.mark.parametrize("make", [native.make_stream, native.make_tracked_stream])
+@pytest.mark.parametrize("overflow", ["refuse", "drop_oldest", "unbounded"])
+async def test_many_events_pushed_at_once_are_as_many_pushes(make, overflow):
+    """Around the end of the ring, where they lie in two pieces, and for events that are moved one by one."""
+    writer, stream = make(capacity=8, overflow=overflow)
+    number = expected = 0
+    for count in (5, 3, 0, 8, 20, 1, 8):
+        room = count if overflow != "refuse" else min(count, 8)
+        fate = {"refuse": "full", "drop_oldest": "evicted_oldest", "unbounded": "accepted"}[overflow]
+        assert writer.push_many(number, count) == (room, "accepted" if count <= 8 else fate)
+        kept = min(room, 8) if overflow == "drop_oldest" else room
+        expected = number + room - kept
+        for _ in range(kept):
+            event = stream.get_nowait()
+            assert getattr(event, "number", event) == expected
+            expected += 1
+        number += count
+    assert stream.qsize() == 0
+
+
+async def test_many_events_pushed_at_once_wake_a_consumer_that_sleeps():
+    writer, stream = native.make_stream(capacity=100)
+    taking = asyncio.create_task(anext(stream.batches(50)))
+    await asyncio.sleep(0)
+    writer.push_many(0, 100)
+    assert await taking == list(range(50))
+
+
+async def test_many_events_larger_than_one_copy_arrive_in_order():
+    """A million bytes, which the buffer takes in pieces."""
+    writer, stream = native.make_stream(capacity=200_000)
+    assert writer.push_many(0, 150_000) == (150_000, "accepted")
+    writer.close()
+    assert await collect(stream) == list(range(150_000))
+
+
 async def test_many_producers_keep_their_order():
     writer, stream = native.make_stream(capacity=256)
     pushing = asyncio.create_task(asyncio.to_thread(writer.push_all, 20_000, 8))

@@ -72,6 +72,8 @@ const aiobridge_api table = {
     .consumer_release = [](aiobridge_stream *raw) { Channel::from(raw)->release_consumer(); },
     .stream_push = [](aiobridge_stream *raw, void *item,
                       void *evicted) { return Channel::from(raw)->push(item, evicted); },
+    .stream_push_some = [](aiobridge_stream *raw, const void *items,
+                           std::uint64_t count) { return Channel::from(raw)->push_some(items, count); },
     .stream_close = [](aiobridge_stream *raw) -> std::int32_t {
         return Channel::from(raw)->close(AIOBRIDGE_FINISHED) ? 0 : -1;
     },

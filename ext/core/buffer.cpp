@@ -13,6 +13,9 @@ namespace {
 // An unbounded buffer grows by rings, each twice as large as the last one, up to so many bytes.
 constexpr std::size_t largest_growth = std::size_t{1} << 20;
 
+// Bytes that are copied into the buffer at a time: others wait for the lock meanwhile.
+constexpr std::size_t longest_copy = std::size_t{1} << 15;
+
 } // namespace
 
 void Counts::add(const Counts &other) noexcept {
@@ -129,6 +132,16 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
         return {AIOBRIDGE_MERGED};
     default: return refused(AIOBRIDGE_FULL);
     }
+}
+
+Buffer::PushedSome Buffer::push_some(const void *events, std::size_t count) noexcept {
+    AIOBRIDGE_PAUSE("buffer.push_some");
+    count = std::min(count, std::max<std::size_t>(longest_copy / type_.size, 1));
+    const std::lock_guard lock(lock_);
+    if (reason() != AIOBRIDGE_OPEN)
+        return {0, false};
+    count = newest_->put_many(events, std::min(count, capacity_ - size_));
+    return {count, count && added(count)};
 }
 
 Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {

@@ -55,6 +55,12 @@ public:
     /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next; after `full` of the
     /// policy `error` close() is. An evicted event was moved to `evicted`, for the caller to destroy.
     Pushed push(void *event, void *evicted) noexcept;
+    struct PushedSome {
+        std::size_t count; // that were accepted; 0: push() is next, and says why
+        bool wake;
+    };
+    /// Of a trivial type: copies some of the first ones, as far as there is room.
+    PushedSome push_some(const void *events, std::size_t count) noexcept;
     /// Waits for room. `timed_out`, or `closed` as soon as the stream is.
     Pushed push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept;
     /// Counts a refusal that was decided elsewhere.

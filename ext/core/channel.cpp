@@ -183,6 +183,21 @@ aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     return AIOBRIDGE_FULL;
 }
 
+std::uint64_t Channel::push_some(const void *items, std::uint64_t count) noexcept {
+    std::uint64_t total = 0;
+    while (total < count && !runtime_.closed()) {
+        const auto *next = static_cast<const unsigned char *>(items) + total * type_.size;
+        const auto [put, wake] = buffer_.push_some(next, count - total);
+        AIOBRIDGE_PAUSE("channel.pushed_some");
+        if (wake)
+            wake_consumer();
+        if (!put)
+            break;
+        total += put;
+    }
+    return total;
+}
+
 // The one thread whose waiting would wait for itself: the loop's, or, before there is one, the thread that made the
 // stream and is about to hand it over.
 bool Channel::consumer_runs_here() const noexcept {

@@ -38,6 +38,8 @@ public:
 
     // Any thread, without the GIL. Only the policy `block` waits.
     aiobridge_fate push(void *item, void *evicted) noexcept;
+    /// Of a trivial type: as many as there is room for.
+    std::uint64_t push_some(const void *items, std::uint64_t count) noexcept;
     bool close(aiobridge_reason, Ending = Ending::plain) noexcept; // false if it was closed before
     bool fail(const aiobridge_type *, void *error) noexcept;
     bool abort(const aiobridge_type *, void *error) noexcept; // an error, or null

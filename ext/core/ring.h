@@ -47,6 +47,15 @@ public:
     }
     /// Not empty.
     void *newest() noexcept { return slot(wrapped(first_ + size_ - 1)); }
+    /// Of a trivial type: copies up to `limit` from an array, as many as find room side by side.
+    std::size_t put_many(const void *events, std::size_t limit) noexcept {
+        const std::size_t next = wrapped(first_ + size_);
+        std::size_t count = next < first_ ? first_ - next : capacity_ - next;
+        count = full() ? 0 : count < limit ? count : limit;
+        std::memcpy(slot(next), events, count * type_.size);
+        size_ += count;
+        return count;
+    }
     /// Of a trivial type: copies up to `limit` of the oldest to an array, as many as lie side by side.
     std::size_t take_many(void *to, std::size_t limit) noexcept {
         std::size_t count = capacity_ - first_;

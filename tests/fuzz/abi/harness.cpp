@@ -165,6 +165,16 @@ void push(const Grip &grip, std::function<void()> held) {
         Body::destroy(evicted);
 }
 
+void push_some(const Grip &grip, std::uint64_t count) {
+    const auto &type = *grip.target->type;
+    if (!is_trivial(type))
+        return;
+    const std::vector<unsigned char> items(count * type.size);
+    const auto taken = api->stream_push_some(grip.stream(), items.data(), count);
+    REQUIRE(taken <= count, "of %d items more are taken", static_cast<int>(count));
+    fates[AIOBRIDGE_ACCEPTED] += taken;
+}
+
 void end_stream(const Grip &grip, bool abort, unsigned type, std::function<void()> held) {
     Payload error(types[type], std::move(held));
     if ((abort ? api->stream_abort : api->stream_fail)(grip.stream(), &types[type], error.get()) == 0)
@@ -258,7 +268,7 @@ void act(const Shared &held, unsigned what, std::uint64_t argument, Place place,
         default: return void(api->operation_reason(grip.operation()));
         }
     case Role::writer:
-        switch (what % 12) {
+        switch (what % 13) {
         case 0: return void(api->stream_close(grip.stream()));
         case 1: return end_stream(grip, false, error_type + argument % 2, follow);
         case 2: return end_stream(grip, true, error_type + argument % 2, follow);
@@ -271,6 +281,7 @@ void act(const Shared &held, unsigned what, std::uint64_t argument, Place place,
             });
             return;
         case 7: return void(api->stream_ready(grip.stream()));
+        case 8: return push_some(grip, argument % 100);
         default:
             // Who blocks until the stream is closed may not be whom others wait for.
             if (place != Place::elsewhere || !grip.target->waits_long)

@@ -34,6 +34,7 @@ public:
     virtual ~AnyWriter() = default;
     virtual std::string push(std::int64_t number) = 0;
     virtual std::string push_in_thread(std::int64_t number) = 0;
+    virtual std::pair<std::size_t, std::string> push_many(std::int64_t first, std::size_t count) = 0;
     virtual std::int64_t push_and_look(std::int64_t number) = 0;
     virtual std::vector<std::string> push_all(std::int64_t count, int threads) = 0;
     virtual void push_from_thread(std::int64_t count, bool close) = 0;
@@ -57,6 +58,15 @@ public:
         aiobridge::fate fate{};
         std::thread([&] { fate = writer_->push(T(number)); }).join();
         return name_of(fate);
+    }
+    /// In a thread: how many are taken, and the fate of the last one that was tried.
+    std::pair<std::size_t, std::string> push_many(std::int64_t first, std::size_t count) override {
+        std::vector<T> events;
+        for (std::size_t i = 0; i < count; ++i)
+            events.push_back(T(first + static_cast<std::int64_t>(i)));
+        aiobridge::pushed pushed{};
+        std::thread([&] { pushed = writer_->push_many(events); }).join();
+        return {pushed.taken, name_of(pushed.fate)};
     }
     /// The number of a refused event afterwards.
     std::int64_t push_and_look(std::int64_t number) override {
@@ -186,6 +196,7 @@ void register_streams(py::module_ &m) {
         .def("push", &W::push, release)
         .def("push_with_gil", &W::push)
         .def("push_in_thread", &W::push_in_thread, release)
+        .def("push_many", &W::push_many, release, py::arg("first"), py::arg("count"))
         .def("push_and_record", &W::push_and_record, release)
         .def("push_and_look", &W::push_and_look, release)
         .def("abort", &W::abort, release, py::arg("text") = py::none())
