@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 __all__ = ["get_cmake_dir", "get_include", "get_pkgconfig_dir"]
 
 
@@ -23,6 +21,8 @@ def get_pkgconfig_dir() -> str:
 
 
 def _folder(*names: str) -> str:
+    from importlib.resources import files  # half the time of this package's import, and needed by builds alone
+
     # Not relative to __file__: in an editable install the Python files are in the source tree, and what CMake
     # installs is in site-packages. The package's resources are both.
     package = files("aiobridge")
