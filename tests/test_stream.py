@@ -88,7 +88,7 @@ async def test_many_events_pushed_at_once_are_as_many_pushes(make, overflow):
 
 async def test_many_events_pushed_at_once_wake_a_consumer_that_sleeps():
     writer, stream = native.make_stream(capacity=100)
-    taking = asyncio.create_task(anext(stream.batches(50)))
+    taking = asyncio.create_task(take(stream.batches(50)))
     await asyncio.sleep(0)
     writer.push_many(0, 100)
     assert await taking == list(range(50))

@@ -15,7 +15,7 @@ namespace {
 // long that the others sleep; if one is not woken, the test hangs.
 TEST(many_threads_one_at_a_time) {
     constexpr int threads = 8;
-    const int rounds = scaled(200'000);
+    const int rounds = scaled(40'000);
     ShortLock lock;
     long counter = 0;
     Crew(threads, [&](int) {
@@ -31,7 +31,7 @@ TEST(many_threads_one_at_a_time) {
 
 // The owner leaves only when another one has asked, again and again; so each time somebody may be asleep.
 TEST(two_threads_hand_it_over) {
-    const int rounds = scaled(20'000);
+    const int rounds = scaled(4'000);
     ShortLock lock;
     int turn = 0; // guarded
     Crew(2, [&](int me) {
@@ -44,6 +44,24 @@ TEST(two_threads_hand_it_over) {
             std::this_thread::yield();
         }
     }).join();
+}
+
+// Each of those who have fallen asleep is woken, though each is woken by another one, and none comes after them.
+TEST(all_who_sleep_are_woken) {
+    for (int round = 0; round < 100; ++round) {
+        ShortLock lock;
+        int passed = 0; // guarded
+        lock.lock();
+        Crew crew(4, [&](int) {
+            const std::lock_guard held(lock);
+            ++passed;
+        });
+        for (int moment = 0; moment < 500; ++moment)
+            std::this_thread::yield(); // most have looked in vain by then
+        lock.unlock();
+        crew.join();
+        CHECK(passed == 4);
+    }
 }
 
 } // namespace
