@@ -60,6 +60,38 @@ async def test_a_task_has_its_context_after_an_await():
 
 
 # Fails if every builtin method of a task is called directly
+class Yielded:
+    """As asyncio's own futures are written in Python: what it yields to the task is the future itself."""
+
+    def __init__(self, future):
+        self.future = future
+        self.thrown = None
+
+    def __await__(self):
+        self.future._asyncio_future_blocking = True
+        try:
+            yield self.future
+        except BaseException as error:
+            self.thrown = type(error)
+            raise
+        return self.future.result()
+
+
+# Fails if a task that is resumed directly is told the same of an error as of a value
+async def test_an_error_is_thrown_into_what_has_yielded_the_future():
+    promise, future = native.make_Promise()
+    yielded = Yielded(future)
+    waiting = asyncio.ensure_future(yielded)
+    await asyncio.sleep(0)
+    promise.fail("no")
+    with pytest.raises(RuntimeError, match="no"):
+        await waiting
+    assert yielded.thrown is RuntimeError
+    promise, future = native.make_Promise()
+    promise.set_from_thread(1)
+    assert await Yielded(future) == 1
+
+
 async def test_a_builtin_method_of_a_task_as_first_callback_goes_through_the_loop():
     order = []
 

@@ -15,6 +15,18 @@ PyObject *attribute(const char *module, const char *name) {
     return imported ? PyObject_GetAttrString(imported.get(), name) : nullptr;
 }
 
+PyObject *make_done_future() {
+    const Ref type(attribute("asyncio", "Future")), make_namespace(attribute("types", "SimpleNamespace"));
+    // All that a future without callbacks asks of its loop; bool() is False.
+    const Ref keywords(Py_BuildValue("{s:O}", "get_debug", &PyBool_Type)), nothing(PyTuple_New(0));
+    if (!type || !make_namespace || !keywords || !nothing)
+        return nullptr;
+    const Ref loop(PyObject_Call(make_namespace.get(), nothing.get(), keywords.get()));
+    const Ref with_loop(loop ? Py_BuildValue("{s:O}", "loop", loop.get()) : nullptr);
+    Ref future(with_loop ? PyObject_Call(type.get(), nothing.get(), with_loop.get()) : nullptr);
+    return future && Ref(PyObject_CallMethod(future.get(), "set_result", "O", Py_None)) ? future.release() : nullptr;
+}
+
 } // namespace
 
 int init_names() noexcept {
@@ -51,7 +63,8 @@ int init_names() noexcept {
     Py_XDECREF(context);
     Ref get_logger(attribute("logging", "getLogger"));
     names.logger = get_logger ? PyObject_CallFunction(get_logger.get(), "s", "aiobridge") : nullptr;
-    return names.logger ? 0 : -1;
+    names.done_future = make_done_future();
+    return names.logger && names.done_future ? 0 : -1;
 }
 
 bool holds_gil() noexcept {
