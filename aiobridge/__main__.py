@@ -19,9 +19,11 @@ NOBODY_READS = 141
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
-    options = parser.parse_args(argv)
+    options, more = parser.parse_known_args(argv)
+    if more and options.command != "bench":
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
     try:
-        status = _run(options, parser)
+        status = _run(options, more, parser)
         sys.stdout.flush()  # here, where its error is caught
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -62,15 +64,21 @@ def _parser() -> argparse.ArgumentParser:
         "thread that has a result for each, to see what they are and what wakes them.",
     )
     info.add_argument("--json", action="store_true", help="print JSON")
+    # Its options are its own: `aiobridge bench --help`.
+    commands.add_parser("bench", help="measure aiobridge, and other bridges, on this machine", add_help=False)
     return parser
 
 
-def _run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+def _run(options: argparse.Namespace, more: Sequence[str], parser: argparse.ArgumentParser) -> int:
     if options.command == "demo":
         from aiobridge import _demo_cli  # its imports are nobody else's business
 
         return _demo_cli.run(options.path, options.pattern, options.loop, options.check)
     try:
+        if options.command == "bench":
+            from aiobridge import _bench  # as above
+
+            return _bench.run(more)
         if options.command == "info":
             from aiobridge import _info  # as above
 

@@ -20,6 +20,11 @@ def get_pkgconfig_dir() -> str:
     return _folder("share", "pkgconfig")
 
 
+def get_benchmarks_dir() -> str:
+    """The folder with the benchmarks, for ``aiobridge bench``. Not public."""
+    return _folder("share", "benchmarks")
+
+
 def _folder(*names: str) -> str:
     from importlib.resources import files  # half the time of this package's import, and needed by builds alone
 

@@ -36,9 +36,10 @@ if os.environ.get("AIOBRIDGE_TEST_LOOPS") == "no_readers":
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 
-def build(config: pytest.Config, project: Path) -> Path:
+def build(config: pytest.Config, project: Path | None = None) -> Path:
     try:
-        return building.build(project, config.cache.mkdir)
+        folder = config.cache.mkdir
+        return building.build(project, folder) if project else building.build_native(folder)
     except building.BuildError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -46,7 +47,7 @@ def build(config: pytest.Config, project: Path) -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     # What a shell starts in the background ignores SIGINT, and so would the processes that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.path.insert(0, str(build(config, building.NATIVE)))
+    sys.path.insert(0, str(build(config)))
 
 
 def make_loop(new_loop: Callable[[], asyncio.AbstractEventLoop], wakeup: str) -> asyncio.AbstractEventLoop:

@@ -112,9 +112,7 @@ def main() -> int:
     if not options.native:
         cache = Path(__file__).parent.parent / ".pytest_cache" / "d"
         cache.mkdir(parents=True, exist_ok=True)
-        options.native = building.build(
-            building.NATIVE, lambda name: (cache / name).mkdir(exist_ok=True) or cache / name
-        )
+        options.native = building.build_native(lambda name: (cache / name).mkdir(exist_ok=True) or cache / name)
     sys.path.insert(0, str(options.native))
     import load as loads
 

@@ -262,6 +262,7 @@ def test_the_wheel_has_the_package_and_no_more(wheel, sources):
         *(name.replace("ext/", "aiobridge/", 1) for name in headers),
         *(f"aiobridge/share/cmake/aiobridge/{name}" for name in cmake),
         "aiobridge/share/pkgconfig/aiobridge.pc",
+        *(f"aiobridge/share/{name}" for name in sources if name.startswith("benchmarks/")),
         *(f"aiobridge/{module}{suffix}" for module in ("_core", "_demo")),
         *(f"aiobridge-{version}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")),
         f"aiobridge-{version}.dist-info/licenses/LICENSE",
@@ -280,7 +281,7 @@ def test_the_wheel_says_what_it_is(wheel):
         entry_points.read_string(archive.read(f"{folder}/entry_points.txt").decode())
     assert (metadata["Name"], metadata["Version"]) == ("aiobridge", aiobridge.__version__)
     assert (metadata["License-Expression"], metadata["Requires-Python"]) == ("BSD-3-Clause", ">=3.11")
-    assert metadata.get_all("Provides-Extra") == ["demo", "test", "test-core", "lint"]
+    assert metadata.get_all("Provides-Extra") == ["demo", "bench", "test", "test-core", "lint"]
     assert [line for line in metadata.get_all("Requires-Dist") if "extra ==" not in line] == []
     assert metadata.get_payload().startswith("# aiobridge\n")
     assert {name: dict(group) for name, group in entry_points.items() if group} == {
