@@ -123,6 +123,14 @@ def sanitize(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, tiny, and the instructions of the hot paths against those that are known."""
+    session.install(".[test,bench]")
+    session.run("pytest", "tests/test_bench.py")
+    session.run("python", "-P", "benchmarks/instructions.py", "--check")
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Hostile callers of the Python surface and of the C ABI, each for `-- SECONDS`, or 600."""
     seconds = session.posargs[0] if session.posargs else "600"
