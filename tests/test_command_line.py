@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.resources
 import json
 import os
 import platform
@@ -311,9 +312,7 @@ def test_the_folders_for_build_tools_hold_their_files(tmp_path: Path, flag: str,
 def test_a_folder_that_was_not_installed_is_an_error_that_names_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from aiobridge import _paths
-
-    monkeypatch.setattr(_paths, "files", lambda package: tmp_path)
+    monkeypatch.setattr(importlib.resources, "files", lambda package: tmp_path)
     assert command_line.main(["--cmakedir"]) == 1
     assert capsys.readouterr().err.startswith("aiobridge: no folder share/cmake/aiobridge in the installed package")
 
