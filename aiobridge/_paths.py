@@ -22,7 +22,7 @@ def get_pkgconfig_dir() -> str:
 
 def get_benchmarks_dir() -> str:
     """The folder with the benchmarks, for ``aiobridge bench``. Not public."""
-    return _folder("share", "benchmarks")
+    return _folder("share", "_benchmarks")
 
 
 def _folder(*names: str) -> str:

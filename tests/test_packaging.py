@@ -262,7 +262,7 @@ def test_the_wheel_has_the_package_and_no_more(wheel, sources):
         *(name.replace("ext/", "aiobridge/", 1) for name in headers),
         *(f"aiobridge/share/cmake/aiobridge/{name}" for name in cmake),
         "aiobridge/share/pkgconfig/aiobridge.pc",
-        *(f"aiobridge/share/{name}" for name in sources if name.startswith("benchmarks/")),
+        *(f"aiobridge/share/_{name}" for name in sources if name.startswith("benchmarks/")),
         *(f"aiobridge/{module}{suffix}" for module in ("_core", "_demo")),
         *(f"aiobridge-{version}.dist-info/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt")),
         f"aiobridge-{version}.dist-info/licenses/LICENSE",

@@ -15,6 +15,7 @@ import native
 import pytest
 import sizes
 from loops import LoopWithoutReaders
+from waiting import wait_for
 
 import aiobridge
 
@@ -25,15 +26,6 @@ pytestmark = pytest.mark.timeout(sizes.PATIENCE)
 def run(new_loop, main):
     with asyncio.Runner(loop_factory=new_loop) as runner:
         return runner.run(main)
-
-
-def wait_for(condition):
-    """Without a loop."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        aiobridge.stats()  # does what the notifier and the hook thread have put off
-        time.sleep(0.001)
 
 
 def test_11_a_thousand_posts_return_while_python_holds_the_gil(new_loop):

@@ -6,24 +6,16 @@ import gc
 import os
 import select
 import sys
-import time
 
 import native
 import pytest
-from waiting import until
+from waiting import until, wait_for
 
 import aiobridge
 
 WAKES = 2000
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for eventfds in /proc")
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def eventfds():

@@ -1,6 +1,7 @@
-"""Waiting for what other threads do, in tests on a loop."""
+"""Waiting for what other threads do."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, Callable
 from typing import Any
 
@@ -14,6 +15,15 @@ async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait without a loop until the condition holds."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        aiobridge.stats()  # does what the notifier and the hook thread have put off
+        time.sleep(0.001)
 
 
 class Turns:
