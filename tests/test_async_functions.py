@@ -99,6 +99,26 @@ asyncio.run(main())
     assert (done.stdout, done.stderr, done.returncode) == ("['kept'] 1\n", "", 0)
 
 
+def test_each_call_that_a_thread_could_run_gets_one(run_python):
+    """Threads sleep, stay awake for a moment, or are on their way to sleep when calls come."""
+    done = run_python(
+        """
+import asyncio, random, time, aiobridge, native
+aiobridge.configure(pool_threads=3)
+draw = random.Random(1)
+async def main():
+    for _ in range(3000):
+        await asyncio.gather(*(native.meet(3) for _ in range(3)), native.nothing())
+        until = time.perf_counter() + draw.choice((0, 5e-6, 20e-6, 40e-6))
+        while time.perf_counter() < until:
+            pass
+    print(aiobridge.stats().pool_threads)
+asyncio.run(main())
+"""
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("3\n", "", 0)
+
+
 @pytest.mark.parametrize("source", ["configure", "environment"])
 def test_the_size_of_the_pool(run_python, monkeypatch, source):
     if source == "environment":

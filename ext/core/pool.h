@@ -3,6 +3,7 @@
 
 #include <aiobridge/c_api.h>
 
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 
@@ -27,6 +28,7 @@ public:
 
 private:
     void run(unsigned number);
+    void wait(std::unique_lock<std::mutex> &);
     unsigned decide_size() const noexcept;
 
     // Guards all below; held for a few instructions, never over anyone's code.
@@ -34,7 +36,10 @@ private:
     std::condition_variable work_;
     aiobridge_job *first_ = nullptr, **last_ = &first_;
     unsigned size_ = 0; // 0: not decided yet
-    unsigned started_ = 0, idle_ = 0, queued_ = 0;
+    unsigned started_ = 0;
+    unsigned idle_ = 0;                // threads that sleep, or were woken and do not run yet
+    unsigned lingering_ = 0;           // 1: a thread without work stays awake for a moment, and needs no waking
+    std::atomic<unsigned> queued_ = 0; // written under the lock; who lingers reads it without, and then looks again
     bool closed_ = false;
 };
 

@@ -1,6 +1,7 @@
 // tests/native/src/operations.cpp: promises, futures and async functions
 #include "native.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -201,6 +202,13 @@ void register_operations(py::module_ &m) {
               while (!stop.stop_requested())
                   std::this_thread::yield();
               recorder->record("stopped: " + name_of(stop.reason()));
+          }));
+    // Returns when so many calls of it have come, on as many threads. All calls ask for the same number.
+    m.def("meet", aiobridge::async([](int number) {
+              static std::atomic<int> come{0};
+              const int all = (come.fetch_add(1) / number + 1) * number;
+              while (come.load() < all)
+                  std::this_thread::yield();
           }));
     m.def("record", aiobridge::async(
                         [](const std::shared_ptr<Recorder> &recorder, std::string text) { recorder->record(text); }));
