@@ -130,6 +130,10 @@ Buffer::Pushed Buffer::push(void *event, void *evicted) noexcept {
         AIOBRIDGE_PAUSE("buffer.merged");
         destroy_payload(type_, event);
         return {AIOBRIDGE_MERGED};
+    case AIOBRIDGE_ERROR: // here, or others could push, or end the stream plainly, behind the event that is missing
+        reason_.store(AIOBRIDGE_FAILED, std::memory_order_relaxed);
+        ending_ = Ending::overflow;
+        return refused(AIOBRIDGE_FULL);
     default: return refused(AIOBRIDGE_FULL);
     }
 }
@@ -185,6 +189,13 @@ Buffer::Closed Buffer::close_locked(std::unique_lock<ShortLock> &lock, aiobridge
     if (blocked)
         room_was_made(true);
     return closed;
+}
+
+// Not part of push, whose result is to fit into registers.
+Buffer::Closed Buffer::tell_of_overflow() noexcept {
+    AIOBRIDGE_PAUSE("buffer.overflow");
+    const std::lock_guard lock(lock_);
+    return {true, wake_wanted(), std::exchange(ready_waiters_, nullptr)};
 }
 
 Buffer::Closed Buffer::close(aiobridge_reason reason, Ending ending) noexcept {

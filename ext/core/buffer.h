@@ -52,8 +52,9 @@ public:
         aiobridge_fate fate;
         bool wake = false; // as above
     };
-    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next; after `full` of the
-    /// policy `error` close() is. An evicted event was moved to `evicted`, for the caller to destroy.
+    /// Never waits: the policy `block` answers `full`, not counted, and push_later() is next. `full` of the policy
+    /// `error`, which one push answers at most, has closed the buffer to everyone: tell_of_overflow() is next. An
+    /// evicted event was moved to `evicted`, for the caller to destroy.
     Pushed push(void *event, void *evicted) noexcept;
     struct PushedSome {
         std::size_t count; // that were accepted; 0: push() is next, and says why
@@ -66,6 +67,7 @@ public:
     /// Counts a refusal that was decided elsewhere.
     Pushed refuse(aiobridge_fate) noexcept;
 
+    Closed tell_of_overflow() noexcept;
     Closed close(aiobridge_reason, Ending) noexcept;
     /// As close, with an error of at most `error_room` bytes, which is moved in.
     Closed fail(aiobridge_reason, const aiobridge_type &, void *error) noexcept;

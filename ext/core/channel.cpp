@@ -179,11 +179,13 @@ aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     if (overflow_ == AIOBRIDGE_BLOCK)
         return block(item);
     if (overflow_ == AIOBRIDGE_ERROR)
-        close(AIOBRIDGE_FAILED, Ending::overflow);
+        finish(buffer_.tell_of_overflow(), AIOBRIDGE_FAILED);
     return AIOBRIDGE_FULL;
 }
 
 std::uint64_t Channel::push_some(const void *items, std::uint64_t count) noexcept {
+    if (!(type_.flags & AIOBRIDGE_TYPE_TRIVIAL))
+        return 0;
     std::uint64_t total = 0;
     while (total < count && !runtime_.closed()) {
         const auto *next = static_cast<const unsigned char *>(items) + total * type_.size;

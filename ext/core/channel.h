@@ -38,7 +38,7 @@ public:
 
     // Any thread, without the GIL. Only the policy `block` waits.
     aiobridge_fate push(void *item, void *evicted) noexcept;
-    /// Of a trivial type: as many as there is room for.
+    /// Of a trivial type as many as there is room for; of others none.
     std::uint64_t push_some(const void *items, std::uint64_t count) noexcept;
     bool close(aiobridge_reason, Ending = Ending::plain) noexcept; // false if it was closed before
     bool fail(const aiobridge_type *, void *error) noexcept;
@@ -69,7 +69,7 @@ public:
     /// As Buffer's. Not in a child process.
     template <class Visit> void for_each(Visit visit) { buffer_.for_each(visit); }
     /// True if the hook thread has something to do for a channel that was left.
-    bool has_hooks() noexcept { return hooks_.used() || buffer_.counts().undelivered; }
+    bool has_hooks() noexcept { return hooks_.used() || counts().undelivered; }
 
     const aiobridge_type &type() const noexcept { return type_; }
     const aiobridge_site &site() const noexcept { return site_; }

@@ -63,8 +63,12 @@ int init_names() noexcept {
     Py_XDECREF(context);
     Ref get_logger(attribute("logging", "getLogger"));
     names.logger = get_logger ? PyObject_CallFunction(get_logger.get(), "s", "aiobridge") : nullptr;
-    names.done_future = make_done_future();
-    return names.logger && names.done_future ? 0 : -1;
+    if (!names.logger)
+        return -1;
+    // Who has put something else in the place of asyncio.Future goes without.
+    if (!(names.done_future = make_done_future()))
+        PyErr_Clear();
+    return 0;
 }
 
 bool holds_gil() noexcept {

@@ -147,7 +147,7 @@ struct Names {
     PyObject *context_keyword; // ("context",)
     PyObject *name_attribute;  // "__name__"
     PyObject *get_running_loop, *current_task, *task_type;
-    PyObject *done_future; // an asyncio.Future, with the result None
+    PyObject *done_future; // an asyncio.Future, with the result None; or null
     PyObject *cancelled_error, *invalid_state_error;
     PyObject *queue_empty, *ensure_future, *format_exception, *extract_stack;
     // aiobridge's own

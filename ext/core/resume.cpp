@@ -22,7 +22,7 @@ bool is_task_wakeup(PyObject *callback) noexcept {
 // that an awaited operation costs. Without a GIL a future that all loops share would be written to by several threads.
 PyObject *argument_of_wakeup(Future *future) noexcept {
 #if !defined(Py_GIL_DISABLED)
-    if (future->state == FutureState::finished && !future->exception)
+    if (names.done_future && future->state == FutureState::finished && !future->exception)
         return names.done_future;
 #endif
     return as_object(future);

@@ -97,7 +97,7 @@ public:
         if (pushed.wake)
             wake();
         if (pushed.fate == AIOBRIDGE_FULL && overflow == AIOBRIDGE_ERROR)
-            finish(buffer.close(AIOBRIDGE_FAILED, aiobridge::core::Ending::overflow));
+            finish(buffer.tell_of_overflow());
         fates.add(pushed.fate);
         return pushed.fate;
     }

@@ -40,9 +40,8 @@ public:
             ++expected_.merged;
             ++waiting_.back().weight;
         }
-        const bool ends = overflow_ == AIOBRIDGE_ERROR && expected == AIOBRIDGE_FULL;
-        const bool woken = book(pushed, expected, number);
-        return woken || (ends && close(AIOBRIDGE_FAILED, aiobridge::core::Ending::overflow));
+        return overflow_ == AIOBRIDGE_ERROR && expected == AIOBRIDGE_FULL ? overflowed(pushed)
+                                                                          : book(pushed, expected, number);
     }
     bool push(int number) { return push(number, next_fate()); }
     bool push_later(int number, aiobridge_fate expected) {
@@ -147,6 +146,15 @@ private:
         CHECK(pushed.wake == wakes());
         compare();
         return pushed.wake;
+    }
+    // It has ended before anyone is told, and nobody ends it in another way.
+    bool overflowed(const Buffer::Pushed &pushed) {
+        ++expected_.refused[AIOBRIDGE_FULL];
+        CHECK(!pushed.wake && buffer.reason() == AIOBRIDGE_FAILED);
+        CHECK(::push<T>(buffer, T(0, 0), [](const T &) {}).fate == AIOBRIDGE_CLOSED);
+        ++expected_.refused[AIOBRIDGE_CLOSED];
+        CHECK(!buffer.close(AIOBRIDGE_FINISHED, aiobridge::core::Ending::plain).done);
+        return closed(buffer.tell_of_overflow(), AIOBRIDGE_FAILED);
     }
     bool closed(const Buffer::Closed &closed, aiobridge_reason reason) {
         const bool first = reason_ == AIOBRIDGE_OPEN;

@@ -238,8 +238,8 @@ typedef struct aiobridge_api {
      * in if the fate is accepted, evicted_oldest or merged, else leaves it alone. With evicted_oldest the evicted item
      * was moved to `evicted` (room for one), and is the caller's to destroy. */
     aiobridge_fate (*stream_push)(aiobridge_stream *, void *item, void *evicted);
-    /* Any thread. Copies the first ones of `count` items of a trivial type, side by side, as far as there is room.
-     * Returns how many; stream_push tells what becomes of the next one. */
+    /* Any thread. Copies the first ones of `count` items, side by side, as far as there is room; none if the stream's
+     * type is not trivial. Returns how many; stream_push tells what becomes of the next one. */
     uint64_t (*stream_push_some)(aiobridge_stream *, const void *items, uint64_t count);
     int32_t (*stream_close)(aiobridge_stream *); /* any thread; 0 if this call closed it */
     /* Any thread. As close, and what is buffered is followed by the error, which is moved in if the answer is 0.

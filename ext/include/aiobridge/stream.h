@@ -76,10 +76,11 @@ std::pair<writer<T>, stream<T>> make_stream(stream_options<T> = {},
 /// thread at that moment.
 template <class T> class writer {
 public:
-    /// Any thread. Allocates nothing, and never waits for the GIL or for the consumer (but policy `block` waits for
-    /// room; it gives up the GIL meanwhile if its caller holds it, and answers `would_deadlock` on the thread of the
-    /// consumer's loop). The answer is the fate of this event. One that is not accepted is left as it was, if T can be
-    /// assigned without throwing, else destroyed. Events of one thread arrive in the order of their pushes.
+    /// Any thread, though no signal handler. Allocates nothing, and never waits for the GIL or for the consumer (but
+    /// policy `block` waits for room; it gives up the GIL meanwhile if its caller holds it, and answers
+    /// `would_deadlock` on the thread of the consumer's loop). The answer is the fate of this event. One that is not
+    /// accepted is left as it was, if T can be assigned without throwing, else destroyed. Events of one thread arrive
+    /// in the order of their pushes.
     fate push(T &&event) const noexcept {
         if (!handle_)
             return fate::closed; // moved from
@@ -98,12 +99,14 @@ public:
     fate push(const T &event) const noexcept(std::is_nothrow_copy_constructible_v<T>) { return push(T(event)); }
 
     /// Any thread. Events that come together, in a packet or a block: as push of a copy of one after the other, until
-    /// one is not taken. Of a trivially copyable T at a fraction of the cost.
+    /// one is not taken or its copy throws. Those after it are not tried, and in no figure. Of a trivially copyable T
+    /// at a fraction of the cost; then `events` are read under the stream's lock, so they should be in memory, not in a
+    /// mapped file.
     pushed push_many(std::span<const T> events) const noexcept(std::is_nothrow_copy_constructible_v<T>) {
         pushed all{0, fate::accepted};
         while (all.taken < events.size()) {
             if constexpr (std::is_trivially_copyable_v<T>)
-                if (handle_) {
+                if (handle_ && all.fate == fate::accepted) { // else the last one found no room
                     const auto rest = events.subspan(all.taken);
                     all = {all.taken + detail::api().stream_push_some(handle_.get(), rest.data(), rest.size()),
                            fate::accepted};
