@@ -1,17 +1,17 @@
-"""The command `aiobridge bench`: builds the native half of the benchmarks, and runs them in a process of their own."""
+"""The command `aiobridge bench`: the benchmarks in a process of their own, and how their native half is built."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from aiobridge import _building, _paths
 
-NEEDED = ("pyperf", "rich", "numpy", "pybind11", "scikit_build_core")
+NEEDED = ("pyperf", "rich", "numpy", "pybind11", "scikit_build_core", "pip")
+BuildError = _building.BuildError
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -19,14 +19,11 @@ def run(arguments: Sequence[str]) -> int:
     if missing:
         print(f"aiobridge bench needs {', '.join(missing)}: pip install 'aiobridge[bench]'", file=sys.stderr)
         return 1
-    command = [sys.executable, "-P", _paths.get_benchmarks_dir()]
-    if not {"-h", "--help"} & set(arguments):
-        try:
-            command += ["--native", str(build(Path(_paths.get_benchmarks_dir())))]
-        except _building.BuildError as error:
-            print(f"aiobridge bench: {error}", file=sys.stderr)
-            return 1
-    return subprocess.run([*command, *arguments], check=False).returncode
+    if sys.platform == "linux":
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, "-P", _paths.get_benchmarks_dir(), *arguments])
+    print("aiobridge bench runs on Linux: it measures with epoll, eventfd and /proc", file=sys.stderr)
+    return 1
 
 
 def build(benchmarks: Path) -> Path:

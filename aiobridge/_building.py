@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from aiobridge import _paths
@@ -19,7 +20,9 @@ class BuildError(Exception):
 def build(project: Path, folder: Callable[[str], Path], settings: Mapping[str, str] | None = None) -> Path:
     """Once for each state of the project and the package; `folder` makes one with this name. Returns where it is."""
     options = [f"{name}={value}" for name, value in (settings or {}).items()]
-    state = hashlib.sha256(f"{sys.version} {sys.prefix} {options}".encode())
+    state = hashlib.sha256(
+        f"{sys.version} {sys.prefix} {options} {version('pybind11')} {os.environ.get('CXX')}".encode()
+    )
     for file in sorted([*project.rglob("*.*"), *Path(_paths.get_include()).rglob("*.h")]):
         if file.is_file():
             state.update(file.read_bytes())

@@ -1,8 +1,9 @@
 """B4: how many records of 24 bytes a second, many at a time?"""
 
+import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import bench_native as native
 import loops
@@ -51,6 +52,19 @@ def buffered(loop: str, how: str) -> Timed:
     return Timed(loops.on(loop, main), at_least=AT_ONCE, at_most=4_000_000)
 
 
+def arrays_by_hand(producers: int):
+    """What is written by hand where speed matters: the thread fills an array, and takes the GIL once for each."""
+
+    async def consume(count: int) -> None:
+        queue: asyncio.Queue[Sized] = asyncio.Queue()
+        native.push_arrays_by_hand(asyncio.get_running_loop(), queue, count, producers, AT_ONCE)
+        left = count // producers * producers
+        while left:
+            left -= len(await queue.get())
+
+    return consume
+
+
 def lists_through(loop: str, producers: int):
     def make(module) -> Timed:
         async def lists(count: int) -> None:
@@ -78,10 +92,6 @@ def lists_through(loop: str, producers: int):
     return make
 
 
-def copy(count: int) -> float:
-    return native.copy(24 * count, 24 * AT_ONCE) / count
-
-
 def cases(size: Size) -> Iterator[Case]:
     for loop in loops.LOOPS:
         for producers in (1, 2):
@@ -89,6 +99,7 @@ def cases(size: Size) -> Iterator[Case]:
                 "aiobridge, arrays": contender(loop, consume("arrays", producers)),
                 f"aiobridge, arrays, in packets of {PACKET}": contender(loop, consume("arrays", producers, True)),
                 "aiobridge, batches": contender(loop, consume("batches", producers)),
+                f"by hand: arrays of {AT_ONCE:,}, put_nowait": contender(loop, arrays_by_hand(producers)),
                 "lists through janus, from Python threads": peers.with_peer("janus", lists_through(loop, producers)),
                 "floor: memcpy, as many at once": Timed(
                     lambda count: native.copy(24 * count, 24 * AT_ONCE) / count, AT_ONCE

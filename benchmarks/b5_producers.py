@@ -36,6 +36,30 @@ def pushes(threads: int) -> Timed:
     return Timed(loops.on("asyncio", main), at_least=AT_ONCE, at_most=20 * AT_ONCE)
 
 
+def pushes_to_a_consumer() -> Timed:
+    """Events, while the loop takes others."""
+
+    async def main(count: int) -> float:
+        pusher = native.Pusher(capacity=AT_ONCE)
+
+        async def consume() -> None:
+            left = turns * AT_ONCE
+            async for batch in pusher.stream().batches(AT_ONCE):
+                left -= len(batch)
+                if not left:
+                    break
+
+        turns = count // AT_ONCE
+        consuming = asyncio.create_task(consume())
+        took = 0.0
+        for _ in range(turns):
+            took += await asyncio.to_thread(pusher.push, AT_ONCE)
+        await consuming
+        return took / (turns * AT_ONCE)
+
+    return Timed(loops.on("asyncio", main), at_least=AT_ONCE, at_most=20 * AT_ONCE)
+
+
 def values(threads: int) -> Timed:
     async def main(count: int) -> float:
         setter = native.Setter()
@@ -124,9 +148,11 @@ def cases(size: Size) -> Iterator[Case]:
         {
             "push": pushes(1),
             "push, while another thread pushes to the same stream": pushes(2),
+            "push, while the loop takes others": pushes_to_a_consumer(),
             "set_value, of a result that a task waits for": values(1),
             "set_value, while another thread sets others": values(2),
             "taking the GIL, which nobody else wants": in_loop(native.take_gil),
+            "taking the GIL, and the thread keeps its state": in_loop(native.take_gil_with_state_kept),
             "floor: an atomic exchange and a copy": in_loop(native.exchange_and_copy),
         },
         "push",

@@ -1,9 +1,9 @@
 """B7: does anything cost more when there is more of it?"""
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import bench_native as native
 import loops
@@ -84,13 +84,12 @@ def side_by_side(many: int) -> Timed:
 
             await asyncio.gather(*(one_after_another() for _ in range(100)))
 
-        threads = [threading.Thread(target=loops.on("asyncio", main)) for _ in range(many)]
-        started = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return (time.perf_counter() - started) / (share * 100 * many)
+        with ThreadPoolExecutor(many) as threads:
+            started = time.perf_counter()
+            running = [threads.submit(loops.on("asyncio", main)) for _ in range(many)]
+            for each in running:
+                each.result()
+            return (time.perf_counter() - started) / (share * 100 * many)
 
     return Timed(run, at_least=100 * many)
 

@@ -48,7 +48,9 @@ def compiling(name: str, folder: Path) -> Contender:
 
 
 def installed_files() -> list[Path]:
-    return [path for file in files("aiobridge") or [] if (path := Path(str(file.locate()))).is_file()]
+    """Without what Python compiles when it imports."""
+    paths = [Path(str(file.locate())) for file in files("aiobridge") or []]
+    return [path for path in paths if path.suffix != ".pyc" and path.is_file()]
 
 
 def installed() -> float:

@@ -4,8 +4,8 @@
 
 The same path so many times, and then twice as often, under callgrind: the difference is what it costs. The figures
 depend on the compiler, the C library and the Python, so instructions.json has them for each of those that they were
-counted with. `--check` fails if one has changed by more than 1 %; where nothing is known it says so, and fails if CI is
-set, as it is by services that would not read it.
+counted with. `--check` fails if one has changed by more than 3 %; with others it only says that it knows nothing. (From
+one folder to another, `batched_event` differs by 1.3 %: the C library finds its memory in other places.)
 """
 
 import argparse
@@ -32,10 +32,10 @@ PATHS = {
     "batched_event": 4_000,
     "record": 8_000,
 }
-TOLERANCE = 0.01
+TOLERANCE = 0.03
 
 
-def environment() -> str:
+def versions() -> str:
     compiler = subprocess.run(["c++", "-dumpfullversion"], check=True, capture_output=True, text=True).stdout.strip()
     libc = " ".join(platform.libc_ver())
     return (
@@ -67,10 +67,10 @@ def main() -> int:
     options = parser.parse_args()
     if not shutil.which("valgrind"):
         print("valgrind is not installed, so nothing was counted", file=sys.stderr)
-        return bool(os.environ.get("CI"))
+        return 1
     folder = _bench.build(HERE)
     known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {}
-    here = environment()
+    here = versions()
     before = known.get(here, {})
     print(here + ("" if before else ": nothing is known about it"))
     counted, changed = {}, []
@@ -90,7 +90,6 @@ def main() -> int:
         return 1
     elif options.check and not before:
         print("nothing was compared. On a commit that is trusted: --update", file=sys.stderr)
-        return bool(os.environ.get("CI"))
     return 0
 
 

@@ -1,7 +1,9 @@
 """Measures contenders in turns, in one run, so that whatever disturbs the machine disturbs them all. pyperf has the
 statistics."""
 
+import gc
 import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,10 +46,11 @@ def measure(case: Case, size: Size) -> None:
     present = {name: each for name, each in case.contenders.items() if not isinstance(each, Missing)}
     counts = {name: calibrated(each, size) for name, each in present.items()}
     values: dict[str, list[float]] = {name: [] for name in present}
+    # In an order that says nothing about who came before, and is the same in each run.
+    shuffled = random.Random(case.title)
     for round_ in range(size.rounds):
-        # No contender always comes after the same one.
-        names = list(present)
-        for name in names[round_ % len(names) :] + names[: round_ % len(names)]:
+        for name in shuffled.sample(list(present), len(present)):
+            gc.collect()  # what one has left is not the next one's to collect
             match present[name]:
                 case Timed(run, rare=rare) if round_ < size.weighings or not rare:
                     values[name].append(run(counts[name]))

@@ -8,8 +8,10 @@ from contenders import Contender, Missing
 
 
 def with_peer(module: str, make: Callable[[Any], Contender]) -> Contender:
-    """A contender made with a module, or one that says that it is not installed."""
+    """A contender made with a module, or one that says what is missing."""
     try:
         return make(importlib.import_module(module))
     except ImportError as error:
-        return Missing(f"{error}: pip install 'aiobridge[bench]'")
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            return Missing("not installed: pip install 'aiobridge[bench]'")
+        return Missing(f"does not import: {error}")

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from rich.table import Table
 
 PACKAGES = ("aiobridge", "uvloop", "pybind11", "numpy", "janus", "culsans", "obstore", "pyperf")
 PERCENTILES = (99.0, 99.9)
+COLOURS = {"aiobridge": "#2a6", "floor": "#ccc"}
+OTHERS = "#b55"
 
 
 def circumstances() -> dict[str, str]:
@@ -41,25 +43,20 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def show_circumstances(console: Console) -> None:
-    for name, value in circumstances().items():
-        console.print(f"[bold]{name}[/bold] {value}", highlight=False)
-
-
 def show(case: Case, console: Console) -> None:
     table = Table(title=f"{case.question}: {case.title}", title_justify="left", min_width=100)
     table.add_column("")
     bytes_ = any(result.get_unit() == "byte" for result in case.results.values())
     sampled = any(case.is_distribution(name) for name in case.results)
-    for column in ("median", "± MAD", *(["p99", "p99.9"] if sampled else []), "a second", "ratio"):
-        if not (bytes_ and column == "a second"):
-            table.add_column(column, justify="right")
+    rates = not bytes_ and not sampled and case.question != "B8"
+    for column in ("median", "± MAD", *(PERCENTILES if sampled else []), *(["a second"] if rates else []), "ratio"):
+        table.add_column(f"p{column:g}" if isinstance(column, float) else column, justify="right")
     for name, result in case.results.items():
         median = result.median()
         cells = [name, text(result, median), spread(result)]
         if sampled:
             cells += [percentile(result, p) if case.is_distribution(name) else "" for p in PERCENTILES]
-        if not bytes_:
+        if rates:
             cells.append(f"{1 / median:,.0f}")
         ratio = case.ratio(name)
         cells.append("" if ratio is None else "1" if name == case.reference else f"{ratio:.2f}")
@@ -82,14 +79,17 @@ def spread(result: pyperf.Benchmark) -> str:
     return f"{result.median_abs_dev() / result.median():.0%}" if result.get_nvalue() > 1 else ""
 
 
-def save(cases: Sequence[Case], file: Path) -> None:
+def save(cases: Sequence[Case], circumstances: Mapping[str, str], file: Path) -> None:
     """As pyperf does it: `python -m pyperf show FILE`, or `compare_to` another one."""
     suite = pyperf.BenchmarkSuite([result for case in cases for result in case.results.values()])
-    here = circumstances()
     for benchmark in suite.get_benchmarks():
-        benchmark.update_metadata(here)
+        benchmark.update_metadata(dict(circumstances))
     file.parent.mkdir(parents=True, exist_ok=True)
     suite.dump(str(file), replace=True)
+
+
+def colour(name: str) -> str:
+    return next((colour for part, colour in COLOURS.items() if part in name), OTHERS)
 
 
 def plot(cases: Sequence[Case], folder: Path) -> list[Path]:
@@ -109,7 +109,7 @@ def plot(cases: Sequence[Case], folder: Path) -> list[Path]:
         errors = [[max(m - low, 0.0) for m, low in zip(medians, spreads[0], strict=True)]]
         errors.append([max(high - m, 0.0) for m, high in zip(medians, spreads[1], strict=True)])
         figure, axes = pyplot.subplots(figsize=(9, 0.5 * len(names) + 1.2), layout="constrained")
-        axes.barh(names, medians, xerr=errors, color=["#2a6" if "aiobridge" in name else "#999" for name in names])
+        axes.barh(names, medians, xerr=errors, color=[colour(name) for name in names])
         axes.invert_yaxis()
         axes.set_xscale("log")
         axes.set_xlabel(case.results[names[0]].get_unit() + "s")

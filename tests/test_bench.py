@@ -51,6 +51,19 @@ def test_every_question_is_answered(tmp_path: Path) -> None:
     suite = pyperf.BenchmarkSuite.load(str(tmp_path / "out" / "figures.json"))
     assert {name.partition(":")[0] for name in suite.get_benchmark_names()} == {f"B{n}" for n in range(1, 9)}
     assert all(value > 0 for benchmark in suite for value in benchmark.get_values())
+    names = " ".join(suite.get_benchmark_names())
+    for contender in (
+        "aiobridge, fd",
+        "aiobridge, call_soon",
+        "by hand",
+        "run_in_executor",
+        "floor",
+        "asyncio",
+        "uvloop",
+    ):
+        assert contender in names
+    for peer in filter(importlib.util.find_spec, ("janus", "culsans", "obstore")):
+        assert peer in names
     tables = re.findall(r"^B\d: ", done.stdout, re.MULTILINE)
     assert len(list((tmp_path / "plots").glob("*.png"))) == len(tables)
 
@@ -59,11 +72,13 @@ def test_every_question_is_answered(tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_one_question_can_be_asked_and_a_peer_that_is_missing_says_so(tmp_path: Path) -> None:
     # Found before what is installed, as it stands in a folder of PYTHONPATH; aiobridge's -P leaves that.
-    (tmp_path / "janus.py").write_text("raise ImportError('no janus here')\n")
+    (tmp_path / "janus.py").write_text("raise ModuleNotFoundError('no janus here', name='janus')\n")
+    (tmp_path / "culsans.py").write_text("raise ImportError('broken')\n")
     done = bench("--tiny", "b3", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert set(re.findall(r"^(B\d): ", done.stdout, re.MULTILINE)) == {"B3"}
-    assert "no janus here" in done.stdout
+    assert re.search(r"janus, .*not installed: pip install 'aiobridge\[bench\]'", done.stdout)
+    assert re.search(r"culsans, .*does not import: broken", done.stdout)
 
 
 @with_extra

@@ -98,6 +98,27 @@ void push_by_hand(const py::object &loop, const py::object &queue, std::int64_t 
     }
 }
 
+/// Each thread fills an array's worth of records without the GIL, and hands it over with the GIL.
+void push_arrays_by_hand(const py::object &loop, const py::object &queue, std::size_t count, int producers,
+                         std::size_t at_once) {
+    for (int producer = 0; producer < producers; ++producer) {
+        auto *writer = new HandWrittenWriter(loop, queue);
+        std::thread([writer, share = count / producers, at_once] {
+            keep_thread_state();
+            std::vector<Tick> records;
+            for (std::size_t pushed = 0; pushed < share; pushed += records.size()) {
+                records.clear();
+                for (std::size_t i = pushed; i < std::min(pushed + at_once, share); ++i)
+                    records.push_back(event<Tick>(static_cast<std::int64_t>(i)));
+                const py::gil_scoped_acquire gil;
+                writer->push(py::array_t<Tick>(static_cast<py::ssize_t>(records.size()), records.data()));
+            }
+            const py::gil_scoped_acquire gil;
+            delete writer;
+        }).detach();
+    }
+}
+
 } // namespace
 
 void register_events(py::module_ &m) {
@@ -119,4 +140,6 @@ void register_events(py::module_ &m) {
         .def("close", &Streams::close);
     m.def("push_by_hand", &push_by_hand, py::arg("loop"), py::arg("queue"), count, producers,
           py::arg("keep_thread_state") = false);
+    m.def("push_arrays_by_hand", &push_arrays_by_hand, py::arg("loop"), py::arg("queue"), count, producers,
+          py::arg("at_once"));
 }

@@ -5,10 +5,14 @@
 
 #include <aiobridge/pybind11.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 #include <vector>
+
+#include <unistd.h>
 
 namespace py = pybind11;
 
@@ -51,6 +55,19 @@ py::object by_hand_stamped(std::int64_t delay) {
     return future;
 }
 
+// Written before the descriptor is, and read after that.
+std::atomic<std::int64_t> stamped{0};
+
+void write_stamped(int descriptor, std::int64_t delay) {
+    sdk().ask([descriptor, delay] {
+        idle(delay);
+        stamped.store(now());
+        const std::uint64_t one = 1;
+        if (write(descriptor, &one, sizeof one) != sizeof one)
+            std::abort();
+    });
+}
+
 /// Operations that stay pending until all are completed at once, on the library's thread.
 class Pending {
 public:
@@ -85,11 +102,17 @@ Sdk &sdk_with_thread_state() {
 }
 
 void register_operations(py::module_ &m) {
+    m.def("linger", [](std::int64_t microseconds) {
+        sdk().linger(1000 * microseconds);
+        sdk_with_thread_state().linger(1000 * microseconds);
+    });
     m.def("ours", &ours);
     m.def("by_hand", &by_hand);
     m.def("by_hand_kept", &by_hand_kept);
     m.def("ours_stamped", &ours_stamped);
     m.def("by_hand_stamped", &by_hand_stamped);
+    m.def("write_stamped", &write_stamped);
+    m.def("stamp", [] { return stamped.load(); });
     m.def("ours_on_the_pool", aiobridge::async([](std::int64_t number) { return number; }));
     // For executors, which call it without the GIL.
     m.def("blocking", [](std::int64_t number) { return number; }, py::call_guard<py::gil_scoped_release>());

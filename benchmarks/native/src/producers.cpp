@@ -1,6 +1,7 @@
 // benchmarks/native/src/producers.cpp: what a post costs the thread that makes it
 #include "bench.h"
 #include "sdk.h"
+#include "snippet.h"
 
 #include <aiobridge/pybind11.h>
 #include <pybind11/numpy.h>
@@ -107,6 +108,11 @@ private:
 /// What the alternative costs before it has done anything.
 void take_gil() { const py::gil_scoped_acquire gil; }
 
+void take_gil_with_state_kept() {
+    keep_thread_state();
+    take_gil();
+}
+
 /// The least that a post has to do: one atomic exchange, and a copy.
 struct Floor {
     std::atomic<std::uint64_t> word{0};
@@ -135,6 +141,10 @@ void register_producers(py::module_ &m) {
         .def("set_each", &Setter::set_each, py::arg("pause") = 0);
     m.def(
         "take_gil", [](std::size_t count) { return time_all(count, 1, [](int, std::size_t) { take_gil(); }); },
+        release);
+    m.def(
+        "take_gil_with_state_kept",
+        [](std::size_t count) { return time_all(count, 1, [](int, std::size_t) { take_gil_with_state_kept(); }); },
         release);
     m.def("take_gil_each", [](std::size_t count) { return time_each(count, 0, [](std::size_t) { take_gil(); }); });
     m.def(
