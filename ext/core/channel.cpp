@@ -174,8 +174,11 @@ aiobridge_fate Channel::push(void *item, void *evicted) noexcept {
     AIOBRIDGE_PAUSE("channel.pushed");
     if (pushed.wake)
         wake_consumer();
-    if (pushed.fate != AIOBRIDGE_FULL)
-        return pushed.fate;
+    return pushed.fate == AIOBRIDGE_FULL ? found_full(item) : pushed.fate;
+}
+
+// Apart, so that a push that finds room saves no registers for it.
+[[gnu::noinline]] aiobridge_fate Channel::found_full(void *item) noexcept {
     if (overflow_ == AIOBRIDGE_BLOCK)
         return block(item);
     if (overflow_ == AIOBRIDGE_ERROR)

@@ -90,6 +90,7 @@ private:
 
     explicit Channel(const aiobridge_stream_options &) noexcept;
     ~Channel();
+    aiobridge_fate found_full(void *item) noexcept;
     aiobridge_fate block(void *item) noexcept;
     bool consumer_runs_here() const noexcept;
     bool finish(const Buffer::Closed &, aiobridge_reason reason) noexcept;
