@@ -23,7 +23,7 @@ with_extra = pytest.mark.skipif(
 
 def bench(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     faulthandler.cancel_dump_traceback_later()  # which pytest has set for tests that hang
-    command, variables = [*COMMAND, *arguments], {**os.environ, **environment}
+    command, variables = [*COMMAND, *arguments], {**os.environ, "COLUMNS": "200", **environment}
     return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, check=False, timeout=TIMEOUT)
 
 
