@@ -89,6 +89,8 @@ def test_47_other_threads_look_at_futures_and_cancel_them_while_they_are_complet
 
     def meddle(seed):
         chance = random.Random(seed)
+        # Each is a call of the loop's, which without a limit would have more and more of them in each turn.
+        callbacks = iter(range(2_000))
 
         def called(future):
             pass
@@ -96,7 +98,7 @@ def test_47_other_threads_look_at_futures_and_cancel_them_while_they_are_complet
         while not over.is_set():
             for future in futures[-200:]:
                 look(future)
-                if chance.random() < 0.2:
+                if chance.random() < 0.2 and next(callbacks, None) is not None:
                     future.add_done_callback(called)
                 if chance.random() < 0.2:
                     future.remove_done_callback(called)
