@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <new>
+#include <thread>
 #include <utility>
 
 namespace aiobridge::core {
@@ -15,6 +16,10 @@ constexpr std::size_t largest_growth = std::size_t{1} << 20;
 
 // Bytes that are copied into the buffer at a time: others wait for the lock meanwhile.
 constexpr std::size_t longest_copy = std::size_t{1} << 15;
+
+// Of a producer that finds no room, before it sleeps: a consumer that goes on makes room by then, and would pay for
+// waking it with more than an event costs.
+constexpr std::chrono::microseconds longest_linger{20};
 
 } // namespace
 
@@ -150,23 +155,40 @@ Buffer::PushedSome Buffer::push_some(const void *events, std::size_t count) noex
 
 Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
     AIOBRIDGE_PAUSE("buffer.block");
+    for (const auto end = std::min(deadline, std::chrono::steady_clock::now() + longest_linger);
+         std::chrono::steady_clock::now() < end;) {
+        if (!full_.load(std::memory_order_relaxed)) {
+            const std::lock_guard lock(lock_);
+            if (const auto pushed = push_if_room(event))
+                return *pushed;
+            full_.store(true, std::memory_order_relaxed);
+        }
+        std::this_thread::yield();
+    }
     std::unique_lock waiting(waiting_);
     bool counted = false, in_time = true;
     for (;;) {
         {
             const std::lock_guard lock(lock_);
-            const bool closed = reason() != AIOBRIDGE_OPEN, room = size_ < capacity_;
-            if (closed || room || !in_time) {
+            const auto pushed = push_if_room(event);
+            if (pushed || !in_time) {
                 blocked_ -= counted;
-                return closed ? refused(AIOBRIDGE_CLOSED)
-                       : room ? put(event, AIOBRIDGE_ACCEPTED)
-                              : refused(AIOBRIDGE_TIMED_OUT);
+                return pushed ? *pushed : refused(AIOBRIDGE_TIMED_OUT);
             }
             blocked_ += !counted;
             counted = true;
         }
         in_time = room_.wait_until(waiting, deadline) == std::cv_status::no_timeout;
     }
+}
+
+// None: there is no room.
+std::optional<Buffer::Pushed> Buffer::push_if_room(void *event) noexcept {
+    if (reason() != AIOBRIDGE_OPEN)
+        return refused(AIOBRIDGE_CLOSED);
+    if (size_ == capacity_)
+        return std::nullopt;
+    return put(event, AIOBRIDGE_ACCEPTED);
 }
 
 // Without lock_.
@@ -182,6 +204,7 @@ Buffer::Closed Buffer::close_locked(std::unique_lock<ShortLock> &lock, aiobridge
                                     Ending ending) noexcept {
     reason_.store(reason, std::memory_order_relaxed);
     ending_ = ending;
+    full_.store(false, std::memory_order_relaxed);
     const Closed closed{true, wake_wanted(), std::exchange(ready_waiters_, nullptr)};
     const bool blocked = blocked_ != 0;
     lock.unlock();
@@ -270,6 +293,8 @@ Buffer::Taken Buffer::take_many(void *to, std::size_t limit) noexcept {
         count = oldest_->take_many(to, limit);
     size_ -= count;
     counts_.delivered += count;
+    if (full_.load(std::memory_order_relaxed))
+        full_.store(false, std::memory_order_relaxed);
     Node *ready = nullptr;
     if (size_ <= low_ && paused_.load(std::memory_order_relaxed)) {
         paused_.store(false, std::memory_order_relaxed);

@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 
 namespace aiobridge::core {
 
@@ -121,6 +122,7 @@ private:
     bool added(std::size_t count) noexcept;
     Pushed put(void *event, aiobridge_fate) noexcept;
     Pushed refused(aiobridge_fate) noexcept;
+    std::optional<Pushed> push_if_room(void *event) noexcept;
     bool grow(std::unique_lock<ShortLock> &) noexcept;
     Closed close_locked(std::unique_lock<ShortLock> &, aiobridge_reason, Ending) noexcept;
     void room_was_made(bool for_all) noexcept;
@@ -146,6 +148,7 @@ private:
     bool abandoned_ = false;
     Node *ready_waiters_ = nullptr;
     std::atomic<bool> paused_{false};                      // written under the lock, read without
+    std::atomic<bool> full_{false};                        // the same: a producer has found no room, and stays awake
     std::atomic<aiobridge_reason> reason_{AIOBRIDGE_OPEN}; // the same; once
     Ending ending_ = Ending::plain;
     const aiobridge_type *error_type_ = nullptr;
