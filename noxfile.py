@@ -34,6 +34,7 @@ CORE = [
         "test_callback_limits",
         "test_cpython_futures",
         "test_future_protocol",
+        "test_record",
         "test_resumption",
         "test_scope",
     )

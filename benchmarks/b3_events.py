@@ -96,9 +96,10 @@ def cases(size: Size) -> Iterator[Case]:
                 "culsans, from Python threads": peers.with_peer("culsans", with_python_threads(loop, producers)),
             }
             if producers == 1:
-                contenders["aiobridge, objects of a bound struct"] = contender(
-                    loop, consume_ours(native.ticks, producers)
-                )
+                contenders |= {
+                    "aiobridge, objects of a bound struct": contender(loop, consume_ours(native.ticks, producers)),
+                    "aiobridge, objects of a record": contender(loop, consume_ours(native.recorded_ticks, producers)),
+                }
             yield Case(
                 "B3",
                 f"an event, {producers} producer{'s' * (producers > 1)}, {loop}",

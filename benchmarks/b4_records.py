@@ -25,12 +25,21 @@ def contender(loop: str, consume) -> Timed:
     return Timed(loops.on(loop, main), at_least=AT_ONCE)
 
 
-def consume(how: str, producers: int, in_packets: bool = False):
+def ticks(count: int, producers: int):
+    return native.ticks(count, producers, CAPACITY, unbounded=False)
+
+
+def recorded_ticks(count: int, producers: int):
+    return native.recorded_ticks(count, producers, CAPACITY, unbounded=False)
+
+
+def packets(count: int, producers: int):
+    return native.packets_of_ticks(count, producers, CAPACITY, PACKET)
+
+
+def consume(how: str, make, producers: int):
     async def all_of_them(count: int) -> None:
-        if in_packets:
-            stream = native.packets_of_ticks(count, producers, CAPACITY, PACKET)
-        else:
-            stream = native.ticks(count, producers, CAPACITY, unbounded=False)
+        stream = make(count, producers)
         left = count // producers * producers
         async for records in getattr(stream, how)(AT_ONCE):
             left -= len(records)
@@ -39,11 +48,11 @@ def consume(how: str, producers: int, in_packets: bool = False):
     return all_of_them
 
 
-def buffered(loop: str, how: str) -> Timed:
+def buffered(loop: str, how: str, make) -> Timed:
     """Nothing but the consumer's part: it is all there."""
 
     async def main(count: int) -> float:
-        stream = native.full_of_ticks(count)
+        stream = make(count)
         started = time.perf_counter()
         async for _ in getattr(stream, how)(AT_ONCE):
             pass
@@ -96,9 +105,10 @@ def cases(size: Size) -> Iterator[Case]:
     for loop in loops.LOOPS:
         for producers in (1, 2):
             contenders: dict[str, Contender] = {
-                "aiobridge, arrays": contender(loop, consume("arrays", producers)),
-                f"aiobridge, arrays, in packets of {PACKET}": contender(loop, consume("arrays", producers, True)),
-                "aiobridge, batches": contender(loop, consume("batches", producers)),
+                "aiobridge, arrays": contender(loop, consume("arrays", ticks, producers)),
+                f"aiobridge, arrays, in packets of {PACKET}": contender(loop, consume("arrays", packets, producers)),
+                "aiobridge, batches of a bound struct": contender(loop, consume("batches", ticks, producers)),
+                "aiobridge, batches of a record": contender(loop, consume("batches", recorded_ticks, producers)),
                 f"by hand: arrays of {AT_ONCE:,}, put_nowait": contender(loop, arrays_by_hand(producers)),
                 "lists through janus, from Python threads": peers.with_peer("janus", lists_through(loop, producers)),
                 "floor: memcpy, as many at once": Timed(
@@ -107,8 +117,13 @@ def cases(size: Size) -> Iterator[Case]:
             }
             if producers == 1:
                 contenders |= {
-                    "aiobridge, arrays of what waits already": buffered(loop, "arrays"),
-                    "aiobridge, batches of what waits already": buffered(loop, "batches"),
+                    "aiobridge, arrays of what waits already": buffered(loop, "arrays", native.full_of_ticks),
+                    "aiobridge, batches of a bound struct that wait already": buffered(
+                        loop, "batches", native.full_of_ticks
+                    ),
+                    "aiobridge, batches of a record that wait already": buffered(
+                        loop, "batches", native.full_of_recorded_ticks
+                    ),
                 }
             title = f"a record, {producers} producer{'s' * (producers > 1)}, {loop}"
             yield Case("B4", title, contenders, "floor: memcpy, as many at once")

@@ -31,4 +31,5 @@ PYBIND11_MODULE(native, m, py::mod_gil_not_used()) {
     register_sdks(m);
     register_vendor(m);
     register_rival(m);
+    register_records(m);
 }

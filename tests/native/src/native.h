@@ -29,6 +29,7 @@ void register_no_memory(py::module_ &);
 void register_sdks(py::module_ &);
 void register_vendor(py::module_ &);
 void register_rival(py::module_ &);
+void register_records(py::module_ &);
 
 /// Something that happened so many times, with what it was told: tests wait for it instead of sleeping.
 class Recorder {
