@@ -117,10 +117,16 @@ def sanitize(session: nox.Session) -> None:
         env={
             "LD_PRELOAD": " ".join(libraries),
             "PYTHONMALLOC": "malloc",
-            "ASAN_OPTIONS": "detect_leaks=0",
+            "ASAN_OPTIONS": "detect_leaks=1",
             "AIOBRIDGE_TEST_SANITIZE": "address,undefined",
         },
     )
+
+
+@nox.session(python=False, name="thread-sanitizer")
+def thread_sanitizer(session: nox.Session) -> None:
+    """The Python tests of the core, on a free-threaded Python, under ThreadSanitizer: an hour."""
+    session.run(".ci/thread-sanitizer", *(session.posargs or [*CORE, "tests/races"]), external=True)
 
 
 @nox.session
@@ -151,5 +157,5 @@ def soak(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """All of it, at its long size, on every interpreter: hours."""
     os.environ["AIOBRIDGE_TEST_SIZE"] = "long"
-    for name in ("python-3.13t", "tests", "cpp", "sanitize", "soak", "fuzz"):
+    for name in ("python-3.13t", "tests", "cpp", "sanitize", "thread-sanitizer", "soak", "fuzz"):
         session.notify(name)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import building
+import leaks
 import pytest
 from loops import LoopWithoutReaders
 
@@ -47,6 +48,7 @@ def build(config: pytest.Config, project: Path | None = None) -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     # What a shell starts in the background ignores SIGINT, and so would the processes that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    leaks.only_here()
     sys.path.insert(0, str(build(config)))
 
 
