@@ -154,35 +154,45 @@ Buffer::PushedSome Buffer::push_some(const void *events, std::size_t count) noex
 }
 
 Buffer::Pushed Buffer::push_later(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
-    AIOBRIDGE_PAUSE("buffer.block");
-    for (const auto end = std::min(deadline, std::chrono::steady_clock::now() + longest_linger);
-         std::chrono::steady_clock::now() < end;) {
-        if (!full_.load(std::memory_order_relaxed)) {
+    for (;;) {
+        AIOBRIDGE_PAUSE("buffer.block");
+        if (const auto pushed = push_awake(event, deadline))
+            return *pushed;
+        AIOBRIDGE_PAUSE("buffer.wait");
+        std::unique_lock waiting(waiting_);
+        {
             const std::lock_guard lock(lock_);
             if (const auto pushed = push_if_room(event))
                 return *pushed;
+            ++blocked_;
+        }
+        const bool in_time = room_.wait_until(waiting, deadline) == std::cv_status::no_timeout;
+        const std::lock_guard lock(lock_);
+        --blocked_;
+        if (!in_time) {
+            const auto pushed = push_if_room(event);
+            return pushed ? *pushed : refused(AIOBRIDGE_TIMED_OUT);
+        }
+    }
+}
+
+// None: there was no room for a while. Also after sleeping: who was woken comes later to the room than those who are
+// awake, and would sleep for ever beside them.
+std::optional<Buffer::Pushed> Buffer::push_awake(void *event, std::chrono::steady_clock::time_point deadline) noexcept {
+    const auto end = std::min(deadline, std::chrono::steady_clock::now() + longest_linger);
+    while (std::chrono::steady_clock::now() < end) {
+        if (!full_.load(std::memory_order_relaxed)) {
+            const std::lock_guard lock(lock_);
+            if (const auto pushed = push_if_room(event))
+                return pushed;
             full_.store(true, std::memory_order_relaxed);
         }
         std::this_thread::yield();
     }
-    std::unique_lock waiting(waiting_);
-    bool counted = false, in_time = true;
-    for (;;) {
-        {
-            const std::lock_guard lock(lock_);
-            const auto pushed = push_if_room(event);
-            if (pushed || !in_time) {
-                blocked_ -= counted;
-                return pushed ? *pushed : refused(AIOBRIDGE_TIMED_OUT);
-            }
-            blocked_ += !counted;
-            counted = true;
-        }
-        in_time = room_.wait_until(waiting, deadline) == std::cv_status::no_timeout;
-    }
+    return std::nullopt;
 }
 
-// None: there is no room.
+// None: there is no room. Under the lock.
 std::optional<Buffer::Pushed> Buffer::push_if_room(void *event) noexcept {
     if (reason() != AIOBRIDGE_OPEN)
         return refused(AIOBRIDGE_CLOSED);

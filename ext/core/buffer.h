@@ -123,6 +123,7 @@ private:
     Pushed put(void *event, aiobridge_fate) noexcept;
     Pushed refused(aiobridge_fate) noexcept;
     std::optional<Pushed> push_if_room(void *event) noexcept;
+    std::optional<Pushed> push_awake(void *event, std::chrono::steady_clock::time_point deadline) noexcept;
     bool grow(std::unique_lock<ShortLock> &) noexcept;
     Closed close_locked(std::unique_lock<ShortLock> &, aiobridge_reason, Ending) noexcept;
     void room_was_made(bool for_all) noexcept;
@@ -147,8 +148,8 @@ private:
     bool wake_on_its_way_ = false; // the wake is posted once, and not again before it was delivered
     bool abandoned_ = false;
     Node *ready_waiters_ = nullptr;
-    std::atomic<bool> paused_{false};                      // written under the lock, read without
-    std::atomic<bool> full_{false};                        // the same: a producer has found no room, and stays awake
+    std::atomic<bool> paused_{false}; // written under the lock, read without
+    std::atomic<bool> full_{false};   // the same: a producer found no room, and none was made since
     std::atomic<aiobridge_reason> reason_{AIOBRIDGE_OPEN}; // the same; once
     Ending ending_ = Ending::plain;
     const aiobridge_type *error_type_ = nullptr;

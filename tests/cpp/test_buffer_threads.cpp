@@ -218,6 +218,23 @@ TEST(producers_that_give_up_waiting) {
     CHECK(Tracked::live == 0);
 }
 
+// Who slept comes later to the room than those who stayed awake, and is not left behind for that.
+TEST(each_of_the_producers_that_wait_gets_room) {
+    Pipe<Event> pipe(options_for<Event>(AIOBRIDGE_BLOCK, 1));
+    Crew crew(producers, [&](int producer) {
+        for (int number = 0; pipe.push(producer, number, [](const Event &) {}) == AIOBRIDGE_ACCEPTED;)
+            ++number;
+    });
+    std::array<int, producers> delivered{};
+    const auto on_event = [&](const Event &event) { ++delivered[static_cast<std::size_t>(event.producer)]; };
+    for (int turn = 0; *std::min_element(delivered.begin(), delivered.end()) < 50; ++turn) {
+        CHECK(turn < scaled(200'000));
+        pipe.sleep(1);
+        pipe.take(on_event);
+    }
+    pipe.close();
+}
+
 // Producers that stop at the high watermark, and go on when they are told.
 TEST(producers_that_wait_until_it_is_ready) {
     const int count = scaled(8'000);
