@@ -3,17 +3,19 @@
 
 #include <aiobridge/pybind11.h>
 
+#include <cmath>
 #include <cstddef>
 #include <functional>
 #include <initializer_list>
 #include <new>
+#include <ranges>
 #include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
-/// At global scope, before the first use: T is a record, and this is its name in Python, after its module's. Then
-/// aiobridge::record makes the type, in its module.
+/// At global scope, beside the struct, where every file sees it that converts one: T is a record, and this is its name
+/// in Python, after its module's. Then aiobridge::record makes the type, in its module.
 #define AIOBRIDGE_RECORD(T, qualified_name)                                                                            \
     template <> struct pybind11::detail::type_caster<T> : aiobridge::detail::record_caster<T> {                        \
         static constexpr auto name = const_name(qualified_name);                                                       \
@@ -22,17 +24,32 @@
 
 AIOBRIDGE_NAMESPACE_BEGIN
 
-/// One attribute of a record: any member that pybind11 converts.
+/// One attribute of a record: a member that pybind11 converts to Python. `name` is a literal.
 template <class T> struct record_field {
     template <class F, class C>
         requires std::is_base_of_v<C, T>
     record_field(const char *name, F C::*member)
-        : name(name), get([member](const T &record) { return pybind11::cast(record.*member); }),
-          set([member](T &record, pybind11::handle value) { record.*member = value.cast<F>(); }) {}
+        : name(name), get([member](const T &record) {
+              auto value = pybind11::cast(record.*member);
+              if (!value) // of a class that is not registered
+                  throw pybind11::error_already_set();
+              return value;
+          }) {
+        // A pointer or a view would outlive what it was converted from.
+        if constexpr (!std::is_pointer_v<F> && !std::ranges::view<F> &&
+                      requires(T &record, pybind11::handle value) { record.*member = value.cast<F>(); })
+            set = [member](T &record, pybind11::handle value) {
+                try {
+                    record.*member = value.cast<F>();
+                } catch (const pybind11::cast_error &) {
+                    throw pybind11::type_error("does not become a " + pybind11::type_id<F>());
+                }
+            };
+    }
 
     const char *name;
     std::function<pybind11::object(const T &)> get;
-    std::function<void(T &, pybind11::handle)> set;
+    std::function<void(T &, pybind11::handle)> set; // none: Python cannot make such a record
 };
 
 namespace detail {
@@ -63,8 +80,9 @@ template <class T> struct record_type {
 
     void create(const pybind11::module_ &module, std::initializer_list<record_field<T>> members) {
         if (type)
-            throw pybind11::type_error(std::string(name()) + " was made before");
+            throw refused("was made before: call aiobridge::record once for each type");
         fields = members;
+        attributes.clear();
         for (auto &field : fields)
             attributes.push_back({field.name, guarded<&record_type::attribute>, nullptr, nullptr, &field});
         attributes.push_back({});
@@ -122,55 +140,76 @@ private:
         return static_cast<record_field<T> *>(field)->get(value_of(self));
     }
     pybind11::object repr(PyObject *self) {
-        pybind11::str text(pybind11::handle(reinterpret_cast<PyObject *>(type)).attr("__name__"));
-        const char *separator = "(";
-        for (const auto &field : fields) {
-            text = pybind11::str("{}{}{}={!r}").format(text, separator, field.name, field.get(value_of(self)));
-            separator = ", ";
-        }
-        return pybind11::str("{})").format(text);
+        pybind11::list shown;
+        for (const auto &field : fields)
+            shown.append(pybind11::str("{}={!r}").format(field.name, field.get(value_of(self))));
+        return pybind11::str("{}({})").format(pybind11::handle(reinterpret_cast<PyObject *>(type)).attr("__name__"),
+                                              pybind11::str(", ").attr("join")(shown));
     }
     pybind11::object compare(PyObject *self, PyObject *other, int operation) {
         if (Py_TYPE(other) != type || (operation != Py_EQ && operation != Py_NE))
             return pybind11::reinterpret_borrow<pybind11::object>(Py_NotImplemented);
-        return pybind11::bool_(values(self).equal(values(other)) == (operation == Py_EQ));
+        const bool equal = self == other || values(self).equal(values(other));
+        return pybind11::bool_(equal == (operation == Py_EQ));
     }
     static Py_hash_t hash(PyObject *self) {
         const auto values =
-            pybind11::reinterpret_steal<pybind11::object>(guarded<&record_type::values_of>(self, nullptr));
+            pybind11::reinterpret_steal<pybind11::object>(guarded<&record_type::hashed_values>(self, nullptr));
         return values ? PyObject_Hash(values.ptr()) : -1;
     }
-    pybind11::object values_of(PyObject *self, PyObject *) { return values(self); }
-    // For copy and pickle.
+    // A NaN's hash is that of the object, and each conversion makes a new one.
+    pybind11::object hashed_values(PyObject *self, PyObject *) {
+        auto all = values(self);
+        for (std::size_t i = 0; i < all.size(); ++i)
+            if (PyFloat_Check(all[i].ptr()) && std::isnan(PyFloat_AS_DOUBLE(all[i].ptr())))
+                all[i] = pybind11::none();
+        return all;
+    }
     pybind11::object reduce(PyObject *self, PyObject *) {
         return pybind11::make_tuple(pybind11::handle(reinterpret_cast<PyObject *>(type)), values(self));
     }
+    pybind11::object copy(PyObject *self, PyObject *) {
+        if constexpr (std::is_copy_constructible_v<T>)
+            return pybind11::reinterpret_steal<pybind11::object>(make(value_of(self)));
+        else
+            throw refused("cannot be copied: the struct cannot");
+    }
     pybind11::object construct(PyTypeObject *, PyObject *arguments, PyObject *keywords) {
         if constexpr (std::is_default_constructible_v<T>) {
-            const auto given = pybind11::reinterpret_borrow<pybind11::args>(arguments);
-            pybind11::dict named;
-            if (keywords)
-                named = pybind11::reinterpret_borrow<pybind11::dict>(keywords).attr("copy")();
-            if (given.size() > fields.size())
-                throw refused("takes {} values, and got {}", fields.size(), given.size());
-            T value{};
+            const auto given = arranged(arguments, keywords);
+            auto made = pybind11::reinterpret_steal<pybind11::object>(make(T{}));
             for (std::size_t i = 0; i < fields.size(); ++i) {
-                const char *field = fields[i].name;
-                if ((i < given.size()) == named.contains(field))
-                    throw refused(i < given.size() ? "got {!r} twice" : "needs {!r}", field);
-                const pybind11::object one = i < given.size() ? pybind11::object(given[i]) : named.attr("pop")(field);
                 try {
-                    fields[i].set(value, one);
-                } catch (const pybind11::cast_error &) {
-                    throw refused("cannot have {!r} as {}", one, field);
+                    fields[i].set(value_of(made.ptr()), given[i]);
+                } catch (const pybind11::type_error &wrong) {
+                    throw refused("cannot have {!r} as {}: it {}", given[i], fields[i].name, wrong.what());
                 }
             }
-            for (const auto &[field, _] : named)
-                throw refused("has no attribute {!r}", field);
-            return pybind11::reinterpret_steal<pybind11::object>(make(std::move(value)));
+            return made;
         } else {
-            throw refused("is made by native code only");
+            throw refused("is made by native code only: the struct has no default constructor");
         }
+    }
+    // A value for each field.
+    std::vector<pybind11::object> arranged(PyObject *arguments, PyObject *keywords) const {
+        const auto given = pybind11::reinterpret_borrow<pybind11::args>(arguments);
+        pybind11::dict named;
+        if (keywords)
+            named = pybind11::reinterpret_borrow<pybind11::dict>(keywords).attr("copy")();
+        if (given.size() > fields.size())
+            throw refused("takes {} values, and got {}", fields.size(), given.size());
+        std::vector<pybind11::object> all;
+        for (const auto &field : fields) {
+            const bool has_place = all.size() < given.size();
+            if (!field.set)
+                throw refused("is made by native code only: {} cannot be set", field.name);
+            if (has_place == named.contains(field.name))
+                throw refused(has_place ? "got {!r} twice" : "needs {!r}", field.name);
+            all.push_back(has_place ? pybind11::object(given[all.size()]) : named.attr("pop")(field.name));
+        }
+        for (const auto &[field, _] : named)
+            throw refused("has no attribute {!r}", field);
+        return all;
     }
     template <class... Args> static pybind11::type_error refused(const char *what, Args &&...values) {
         return pybind11::type_error(std::string(name()) + " " +
@@ -185,7 +224,10 @@ private:
 
     std::vector<record_field<T>> fields;
     std::vector<PyGetSetDef> attributes;
-    PyMethodDef methods[2] = {{"__reduce__", &guarded<&record_type::reduce>, METH_NOARGS, nullptr}, {}};
+    PyMethodDef methods[4] = {{"__reduce__", &guarded<&record_type::reduce>, METH_NOARGS, nullptr},
+                              {"__copy__", &guarded<&record_type::copy>, METH_NOARGS, nullptr},
+                              {"__deepcopy__", &guarded<&record_type::copy>, METH_O, nullptr},
+                              {}};
 };
 
 /// Arguments are references into the Python object.
@@ -217,10 +259,11 @@ private:
 ///     struct Tick { std::int64_t ns; double price; };
 ///     AIOBRIDGE_RECORD(Tick, "feed.Tick");
 ///     PYBIND11_MODULE(feed, m) { aiobridge::record<Tick>(m, {{"ns", &Tick::ns}, {"price", &Tick::price}}); }
-/// An object is the struct, moved or copied: no holder, no entry in a register. Its attributes are read-only and
-/// converted when they are read. It compares, hashes, shows itself, is copied and pickled by them, in this order, and
-/// is made by Python code with them. Not for members that refer to Python objects: it takes no part in garbage
-/// collection.
+/// An object is the struct, moved or copied: no holder, no entry in a register. Its attributes are read-only, and
+/// converted each time they are read. It compares, hashes and shows itself by them, in this order; so they should be
+/// values, not objects with an identity. Python code makes and unpickles one from them, if the struct has a default
+/// constructor and no pointer or view among them. Native functions take it as T, const T & (which is the object's own)
+/// or const T *. Not for members that refer to Python objects: it takes no part in garbage collection.
 template <class T> void record(const pybind11::module_ &module, std::initializer_list<record_field<T>> fields) {
     detail::record_type<T>::one().create(module, fields);
 }

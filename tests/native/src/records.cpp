@@ -4,6 +4,7 @@
 #include <aiobridge/pybind11_record.h>
 
 #include <optional>
+#include <string_view>
 
 namespace {
 
@@ -19,17 +20,47 @@ struct NativeOnly {
     Tracked tracked;
 };
 struct NeverMade {};
+struct Nothing {};
+struct Unknown {};
+struct Mixed {
+    char symbol[8] = "AIO";
+    const char *place = "Frankfurt";
+    std::string_view view = "view";
+    const int number = 7;
+    Trade inner;
+    std::vector<Trade> several;
+};
+struct WithUnknown {
+    Unknown unknown;
+};
 
 } // namespace
 
 AIOBRIDGE_RECORD(Trade, "native.Trade");
 AIOBRIDGE_RECORD(NativeOnly, "native.NativeOnly");
 AIOBRIDGE_RECORD(NeverMade, "native.NeverMade");
+AIOBRIDGE_RECORD(Nothing, "native.Nothing");
+AIOBRIDGE_RECORD(Mixed, "native.Mixed");
+AIOBRIDGE_RECORD(WithUnknown, "native.WithUnknown");
 
 void register_records(py::module_ &m) {
     aiobridge::record<Trade>(
         m, {{"ns", &Trade::ns}, {"price", &Trade::price}, {"symbol", &Trade::symbol}, {"size", &Trade::size}});
     aiobridge::record<NativeOnly>(m, {{"tracked", &NativeOnly::tracked}});
+    aiobridge::record<Nothing>(m, {});
+    aiobridge::record<Mixed>(m, {{"symbol", &Mixed::symbol},
+                                 {"place", &Mixed::place},
+                                 {"view", &Mixed::view},
+                                 {"number", &Mixed::number},
+                                 {"inner", &Mixed::inner},
+                                 {"several", &Mixed::several}});
+    aiobridge::record<WithUnknown>(m, {{"unknown", &WithUnknown::unknown}});
+    m.def("mixed", [] {
+        Mixed mixed;
+        mixed.several.resize(2);
+        return mixed;
+    });
+    m.def("with_unknown", [] { return WithUnknown(); });
     m.def("make_record_again", [m]() mutable { aiobridge::record<Trade>(m, {{"ns", &Trade::ns}}); });
 
     m.def("trades", [](int count) {
@@ -43,6 +74,17 @@ void register_records(py::module_ &m) {
     m.def("native_only", aiobridge::async([](std::int64_t number) { return NativeOnly(number); }));
     m.def("never_made", [] { return NeverMade(); });
     m.def("never_made_later", aiobridge::async([] { return NeverMade(); }));
+    m.def("never_made_events", [] {
+        auto [writer, stream] = aiobridge::make_stream<NeverMade>({.capacity = 1});
+        writer.push({});
+        return stream;
+    });
+    m.def("symbols", [](const std::vector<Trade> &trades, const Trade *more, const std::optional<Trade> &last) {
+        std::string all;
+        for (const auto &trade : trades)
+            all += trade.symbol;
+        return all + more->symbol + (last ? last->symbol : "-");
+    });
     m.def("value_of_trade", [](const Trade &trade) { return trade.price * trade.size.value_or(1); }, py::arg("trade"));
     m.def("later", [](Trade trade, std::int64_t ns) {
         trade.ns += ns;
