@@ -125,7 +125,7 @@ def sanitize(session: nox.Session) -> None:
 
 @nox.session(python=False, name="thread-sanitizer")
 def thread_sanitizer(session: nox.Session) -> None:
-    """The Python tests of the core, on a free-threaded Python, under ThreadSanitizer: an hour."""
+    """The Python tests of the core, on a free-threaded Python, under ThreadSanitizer."""
     session.run(".ci/thread-sanitizer", *(session.posargs or [*CORE, "tests/races"]), external=True)
 
 

@@ -1,4 +1,4 @@
-// aiobridge/pybind11_record.h: plain structs as Python objects, at a sixth of what a bound class costs
+// aiobridge/pybind11_record.h: plain structs as Python objects, at a fifth of what a bound class costs
 #pragma once
 
 #include <aiobridge/pybind11.h>
@@ -69,8 +69,7 @@ template <class T> struct record_type {
     /// A new object, or an exception.
     PyObject *make(T value) const {
         if (!type)
-            throw pybind11::type_error(std::string(name()) + " is declared with AIOBRIDGE_RECORD, and was not made: "
-                                                             "call aiobridge::record in its module");
+            throw refused("is declared with AIOBRIDGE_RECORD, and was not made: call aiobridge::record in its module");
         auto *made = PyObject_New(object, type);
         if (!made)
             throw pybind11::error_already_set();
