@@ -136,6 +136,8 @@ void Bridge::call_loop() {
     PyObject *arguments[] = {loop.get(), callable.get()};
     if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
         give_up(loop.get(), false);
+    else if (loop_says(loop.get(), names.is_closed))
+        close(AIOBRIDGE_LOOP_CLOSED, false); // some loops take calls after their end, and never run them
     if (Py_REFCNT(loop.get()) == 1)
         drop_later(runtime, std::move(loop));
 }
@@ -144,9 +146,7 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
     // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
     // delivered to this loop.
     const Ref error = take_exception();
-    const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
-    if (closed.get() != Py_True) {
-        PyErr_Clear();
+    if (!loop_says(loop, names.is_closed)) {
         const Ref text = guarded([&] {
             return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
         });

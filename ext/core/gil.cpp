@@ -16,8 +16,10 @@ bool gil_acquire(aiobridge_gil_state &state, Gate &gate) {
     if (!gate.enter())
         return false;
     state.gate = &gate; // the one to leave: a child process, forked inside, has another
-    state.previous = PyGILState_Ensure();
-    return true;
+    if (Runtime::current().interpreter.ensure(state.token))
+        return true;
+    gate.leave();
+    return false;
 }
 
 void gil_release(const aiobridge_gil_state &state) {
@@ -25,7 +27,7 @@ void gil_release(const aiobridge_gil_state &state) {
         return;
     // Not held: Python ends this thread by unwinding it, and we are in the destructor of the guard.
     if (holds_gil())
-        PyGILState_Release(static_cast<PyGILState_STATE>(state.previous));
+        Interpreter::release(state.token);
     static_cast<Gate *>(state.gate)->leave();
 }
 

@@ -4,6 +4,9 @@
 #include "bridge.h"
 #include "pause.h"
 
+#include <chrono>
+#include <thread>
+
 namespace aiobridge::core {
 
 void notify_loop(Node *node) {
@@ -14,17 +17,21 @@ void notify_loop(Node *node) {
     AIOBRIDGE_PAUSE("notifier.enter");
     Runtime &runtime = bridge->runtime;
     // Inside the gate the interpreter cannot go away: exit waits for us.
-    if (runtime.gate.enter()) {
+    while (runtime.gate.enter()) {
+        AIOBRIDGE_PAUSE("notifier.entered");
         // One thread state for the thread's whole life: a new one for each call costs up to 20 times as much. It is
         // never deleted; at exit Python frees those that are left.
-        if (!runtime.notifier_thread)
-            runtime.notifier_thread = PyThreadState_New(runtime.interpreter);
-        AIOBRIDGE_PAUSE("notifier.entered");
-        PyEval_RestoreThread(runtime.notifier_thread);
-        bridge->call_loop();
-        PyEval_SaveThread();
+        const bool inside = runtime.interpreter.attach(runtime.notifier_thread);
+        if (inside) {
+            bridge->call_loop();
+            PyEval_SaveThread();
+        }
         AIOBRIDGE_PAUSE("notifier.leave");
         runtime.gate.leave();
+        if (inside)
+            break;
+        // There was no memory. Nobody else will wake this loop, so until there is.
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     AIOBRIDGE_PAUSE("notifier.called");
     bridge->release();

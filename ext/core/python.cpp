@@ -40,7 +40,8 @@ int init_names() noexcept {
     if (!intern(names.add_reader, "add_reader") || !intern(names.call_soon, "call_soon") ||
         !intern(names.call_soon_threadsafe, "call_soon_threadsafe") ||
         !intern(names.call_exception_handler, "call_exception_handler") || !intern(names.get_debug, "get_debug") ||
-        !intern(names.call_later, "call_later") || !intern(names.cancel, "cancel") || !intern(names.result, "result") ||
+        !intern(names.call_later, "call_later") || !intern(names.is_closed, "is_closed") ||
+        !intern(names.is_running, "is_running") || !intern(names.cancel, "cancel") || !intern(names.result, "result") ||
         !intern(names.name_attribute, "__name__") || !intern(context, "context") ||
         !(names.context_keyword = PyTuple_Pack(1, context)) ||
         // asyncio.Task is the C type where there is one; only that type's own wakeup is resumed directly.
@@ -133,6 +134,13 @@ PyObject *raise(PyObject *type, const char *format, ...) noexcept {
 
 Ref to_text(const char *text) noexcept {
     return Ref(PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace"));
+}
+
+bool loop_says(PyObject *loop, PyObject *question) noexcept {
+    const Ref answer = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, question)); });
+    if (!answer)
+        PyErr_Clear();
+    return answer.get() == Py_True;
 }
 
 int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,

@@ -129,6 +129,9 @@ private:
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
+/// Whether a loop says yes to is_closed, or to is_running; no, if it raises. GIL.
+bool loop_says(PyObject *loop, PyObject *question) noexcept;
+
 /// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception`, `future` and
 /// `source_traceback` may be null. -1 with an error that must pass, else no error is left.
 int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,
@@ -142,8 +145,8 @@ Ref to_text(const char *text) noexcept;
 
 /// Interned names and imported objects. Filled at import, never released.
 struct Names {
-    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later, *cancel,
-        *result;
+    PyObject *add_reader, *call_soon, *call_soon_threadsafe, *call_exception_handler, *get_debug, *call_later,
+        *is_closed, *is_running, *cancel, *result;
     PyObject *context_keyword; // ("context",)
     PyObject *name_attribute;  // "__name__"
     PyObject *get_running_loop, *current_task, *task_type;

@@ -54,13 +54,6 @@ Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
                : Resumed::yes;
 }
 
-bool is_closed(PyObject *loop) noexcept {
-    const Ref closed = guarded([&] { return Ref(PyObject_CallMethod(loop, "is_closed", nullptr)); });
-    if (!closed)
-        PyErr_Clear();
-    return closed.get() == Py_True;
-}
-
 } // namespace
 
 int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
@@ -78,7 +71,7 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
     Ref error = take_exception();
     if (!must_pass(error.get())) {
         // A closed loop drops the callback, as it drops all others.
-        if (is_closed(loop.get()))
+        if (loop_says(loop.get(), names.is_closed))
             return 0;
         set_exception(error.get());
         return -1;

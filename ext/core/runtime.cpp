@@ -70,8 +70,7 @@ private:
 
 } // namespace
 
-Runtime::Runtime()
-    : hooks("hooks", Hook::serve), notifier("notify", notify_loop), interpreter(PyInterpreterState_Get()) {}
+Runtime::Runtime() : hooks("hooks", Hook::serve), notifier("notify", notify_loop) {}
 
 void Runtime::start() { current_.store(new Runtime, std::memory_order_release); }
 

@@ -4,6 +4,7 @@
 #include "buffer.h"
 #include "gate.h"
 #include "hooks.h"
+#include "interpreter.h"
 #include "pool.h"
 #include "roster.h"
 #include "service.h"
@@ -15,9 +16,6 @@
 #include <cstdint>
 #include <mutex>
 #include <string_view>
-
-struct _is; // PyInterpreterState
-struct _ts; // PyThreadState
 
 namespace aiobridge::core {
 
@@ -98,7 +96,7 @@ public:
     Roster<Channel> channels;
     Counts past_events; // of channels that are gone; guarded by the roster's lock
 
-    _is *const interpreter;         // captured at import; not null
+    const Interpreter interpreter;
     _ts *notifier_thread = nullptr; // the notifier's own; touched by that thread alone, inside the gate
     std::atomic<WakeMode> wake_mode{WakeMode::call_soon}; // relaxed. For loops to come
 

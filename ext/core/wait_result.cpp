@@ -11,20 +11,13 @@
 namespace aiobridge::core {
 namespace {
 
-bool ask_loop(PyObject *loop, const char *question) noexcept {
-    const Ref answer = guarded([&] { return Ref(PyObject_CallMethod(loop, question, nullptr)); });
-    if (!answer)
-        PyErr_Clear();
-    return answer.get() == Py_True;
-}
-
 // True if another thread runs the loop: then its results will come without us. A loop without readers may have been
 // closed unnoticed.
 bool runs_elsewhere(Bridge &bridge) noexcept {
     const Ref loop = bridge.loop();
-    if (!loop || ask_loop(loop.get(), "is_closed"))
+    if (!loop || loop_says(loop.get(), names.is_closed))
         bridge.close(AIOBRIDGE_LOOP_CLOSED, true);
-    return loop && running_loop() != loop.get() && ask_loop(loop.get(), "is_running");
+    return loop && running_loop() != loop.get() && loop_says(loop.get(), names.is_running);
 }
 
 // By another thread.

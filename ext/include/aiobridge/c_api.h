@@ -165,7 +165,7 @@ typedef struct aiobridge_stream_options {
 /* What gil_acquire found. */
 typedef struct aiobridge_gil_state {
     void *gate; /* NULL: the thread held the GIL before */
-    int32_t previous;
+    void *token;
 } aiobridge_gil_state;
 
 /* Why a call has no result: the callable raised (`fate` is accepted, and the texts are set), or it was not called. The
