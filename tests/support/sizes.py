@@ -11,13 +11,13 @@ def _of(short: int, long: int) -> int:
     return long if SIZE == "long" else short
 
 
-SANITIZED = "AIOBRIDGE_TEST_SANITIZE" in os.environ  # everything takes several times as long
+SANITIZER = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "")  # with one everything takes several times as long
 
 # Processes for each way of leaving, with each loop and each waker.
-EXITS = 1 if SANITIZED else _of(5, 50)
+EXITS = _of(1, 5) if SANITIZER else _of(5, 50)
 LOOPS = _of(200, 1000)  # made and closed one after another
 FORKS = _of(5, 50)
 PATIENCE = _of(60, 1200)  # seconds until a test that repeats is taken for one that hangs
 # Of each race, with each loop and each waker. ThreadSanitizer runs them ten times as slowly as the others do.
-RACE_ROUNDS = {"": _of(2_000, 100_000), "thread": 50}.get(os.environ.get("AIOBRIDGE_TEST_SANITIZE", ""), 500)
+RACE_ROUNDS = {"": _of(2_000, 100_000), "thread": _of(50, 500)}.get(SANITIZER, _of(500, 10_000))
 RACE_PATIENCE = _of(120, 2400)  # seconds until such a test is taken for one that hangs
