@@ -4,15 +4,15 @@ import asyncio
 
 import native
 import pytest
+from sizes import RACE_PATIENCE, RACE_ROUNDS
 from waiting import collect, hooks_have_run, until
-
-ROUNDS = 2000
 
 
 async def take(stream):
     return await anext(stream)
 
 
+@pytest.mark.timeout(RACE_PATIENCE)
 @pytest.mark.parametrize("turns", [0, 1])
 async def test_19_a_cancel_and_a_result_at_the_same_moment_have_one_outcome_and_the_value_ends_once(turns):
     """Before the result can be delivered (no turn of the loop in between), and about when it is."""
@@ -22,7 +22,7 @@ async def test_19_a_cancel_and_a_result_at_the_same_moment_have_one_outcome_and_
     before = native.Tracked.live
     fates = {"accepted": 0, "closed": 0}
     values = cancels = 0
-    for number in range(ROUNDS):
+    for number in range(RACE_ROUNDS):
         future = racer.arm(number, number % 50 * 10)
         racer.go()
         for _ in range(turns):
@@ -40,7 +40,7 @@ async def test_19_a_cancel_and_a_result_at_the_same_moment_have_one_outcome_and_
             assert (fate, value.number) == ("accepted", number)
             values += 1
             del value
-    assert values + cancels == sum(fates.values()) == ROUNDS
+    assert values + cancels == sum(fates.values()) == RACE_ROUNDS
     assert values <= fates["accepted"]
     if not turns:
         assert values == 0

@@ -32,17 +32,34 @@ async def main():
 {outside}
 """
 
+# So that wakes and drains go on while the loop is left: without them four threads would fill a stream that nobody
+# reads, and the other four would have nothing to complete.
+IN_TRAFFIC = """
+    answers = 0
+    async def ask():
+        nonlocal answers
+        while True:
+            answers += await server.ask()
+    async def take():
+        async for _ in stream:
+            pass
+    traffic = [asyncio.create_task(ask()) for _ in range(4)] + [asyncio.create_task(take())]
+    while answers < 100:
+        await asyncio.sleep(0)
+    """
+
 
 @pytest.fixture
 def leave(run_python, wakeup, loop_class):
     """Run the flood, leave it in a way, and look how the process has ended."""
 
     def run(inside, *, outside="run(main())", code, error=""):
-        script = FLOOD.format(Loop=loop_class, inside=inside, outside=outside)
+        script = FLOOD.format(Loop=loop_class, inside=IN_TRAFFIC + inside, outside=outside)
         for _ in range(sizes.EXITS):
             done = run_python(script, wakeup=wakeup)
             now = time.monotonic()
             assert done.returncode == code, done.stderr
+            assert done.stderr.startswith("Traceback" if error else ""), done.stderr
             assert done.stderr.endswith(error)
             assert bool(done.stderr) == bool(error), done.stderr
             assert now - float(done.stdout) < 5

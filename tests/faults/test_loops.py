@@ -76,11 +76,15 @@ def test_12_a_loop_closed_while_two_threads_post_refuses_from_then_on_and_every_
     wait_for(lambda: (native.Tracked.live, aiobridge.stats().operations) == (live, before))
 
 
-@pytest.fixture(params=["with readers", "without readers"])
+@pytest.fixture(params=["asyncio", "uvloop", "without readers"])
 def called_loop(request):
     """A loop that tells when it was called by another thread."""
+    if request.param == "without readers":
+        base = LoopWithoutReaders
+    else:
+        base = asyncio.SelectorEventLoop if request.param == "asyncio" else pytest.importorskip("uvloop").Loop
 
-    class CalledLoop(asyncio.SelectorEventLoop if request.param == "with readers" else LoopWithoutReaders):
+    class CalledLoop(base):
         def __init__(self):
             super().__init__()
             self.called = threading.Event()
@@ -104,7 +108,7 @@ def test_13_a_loop_closed_with_our_call_in_its_queue_is_found_closed(called_loop
         return native.make_Promise(), native.make_Promise(), native.make_stream(recorder=recorder)
 
     async def make(burst):
-        return burst.make(600)
+        return burst.make(2000)
 
     loop = called_loop
     (first, future), (second, never), (writer, stream) = loop.run_until_complete(main())
@@ -280,6 +284,41 @@ def test_18_a_future_of_one_loop_awaited_in_another_is_refused_and_the_first_goe
         return await running
 
     assert run(new_loop, main()) == 11
+
+
+@pytest.mark.parametrize("base", [asyncio.SelectorEventLoop, LoopWithoutReaders])
+def test_50_a_closed_loop_that_takes_calls_and_never_runs_them_is_found_closed(base):
+    class QuietLoop(base):
+        """Written in another language, it keeps to itself that it is closed: what it holds of ours too."""
+
+        ended = False
+
+        def close(self):
+            self.ended = True
+
+        def is_closed(self):
+            return self.ended or super().is_closed()
+
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            if not self.ended:
+                super().call_soon_threadsafe(callback, *args, context=context)
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        return native.make_Promise(), native.make_Promise()
+
+    loop = QuietLoop()
+    (first, future), (second, never) = loop.run_until_complete(main())
+    loop.close()
+    # Nothing has told of it so far; a post does.
+    assert first.set_from_thread(1) is None
+    wait_for(lambda: second.reason == "loop_closed")
+    assert second.set(2) == "closed"
+    for lost in (future, never):
+        with pytest.raises(aiobridge.ClosedError):
+            lost.result()
+    loop.ended = False
+    base.close(loop)
 
 
 SUBSET = [f"test_{name}.py" for name in ("future", "stream", "callback", "hooks")]

@@ -1,10 +1,13 @@
 """Forks while native threads post, and what multiprocessing does with the library."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import sizes
 
+SUPPORT = str(Path(__file__).parent.parent / "support")
 pytestmark = [
     pytest.mark.timeout(sizes.PATIENCE),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -17,7 +20,7 @@ pytestmark = [
 # `child` runs in the forked process, in the middle of the parent's loop, and leaves it. A child that hangs is ended by
 # its alarm clock, and so counts as failed.
 FORK = """
-import asyncio, atexit, os, signal, sys, warnings, native, aiobridge
+import asyncio, atexit, os, signal, statistics, sys, time, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, about threads
 Loop = {loop_class}
 async def use():
@@ -29,8 +32,10 @@ async def main():
     writer, stream = native.make_stream(recorder=native.Recorder())
     promise, future = native.make_Promise()
     await native.nothing()
+    seconds = []
     for _ in range({forks}):
         await anext(flood)
+        begun = time.monotonic()
         child = os.fork()
         if child == 0:
             signal.alarm(10)
@@ -46,6 +51,8 @@ async def main():
             ok = ok and flood.aclose().done()  # whose lock a thread of the parent may have held
             in_the_child(ok)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        seconds.append(time.monotonic() - begun)
+    assert statistics.median(seconds) < 1, seconds
     assert writer.push(5) == "accepted"
     assert await anext(stream) == 5
     promise.set(6)
@@ -80,11 +87,61 @@ def test_43_a_process_forked_while_four_threads_push_starts_anew_and_the_parent_
     assert (done.stdout, done.stderr, done.returncode) == ("parent 2\n", "", 0)
 
 
+# `child` runs in a process that is forked between two runs of the loop, and is the rest of it.
+FORK_BETWEEN_RUNS = """
+import asyncio, ctypes, os, signal, sys, time, warnings, native, aiobridge
+warnings.simplefilter("ignore", DeprecationWarning)
+Loop = {loop_class}
+async def use():
+    return await native.add(1)
+async def start():
+    handles = native.make_Promise(), native.make_stream(), native.flood(4), native.Caller(print)
+    await native.nothing()
+    return handles
+loop = Loop()
+handles = loop.run_until_complete(start())
+for _ in range({forks}):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        # Its finalizer would close the descriptors of the parent's loop, with whom it shares the epoll.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loop))
+        {child}
+        sys.exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert loop.run_until_complete(use()) == 2
+(promise, future), _, flood, _ = handles
+promise.set(1)
+assert loop.run_until_complete(future) == 1
+async def close():
+    await flood.aclose()
+loop.run_until_complete(close())
+loop.close()
+print("parent")
+"""
+
+
+@pytest.mark.parametrize(
+    "child",
+    ["pass", "assert asyncio.Runner(loop_factory=Loop).run(use()) == 2", "del handles"],
+    ids=["at once", "after a loop of its own", "after it has dropped what it inherited"],
+)
+def test_43_a_process_forked_while_four_threads_push_goes_through_the_interpreters_whole_exit(
+    run_python, wakeup, loop_class, child
+):
+    script = FORK_BETWEEN_RUNS.format(loop_class=loop_class, child=child, forks=sizes.FORKS)
+    done = run_python(script, wakeup=wakeup, timeout=sizes.PATIENCE)
+    assert (done.stdout, done.stderr, done.returncode) == ("parent\n", "", 0)
+
+
 # Fails if a child process keeps the parent's descriptors, or if a handle of the parent's writes to them there
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for eventfds in /proc")
 def test_43_nothing_that_a_child_process_does_wakes_the_parents_loop(run_python, wakeup, loop_class):
     done = run_python(
         f"""
-import asyncio, os, warnings, native, aiobridge
+import asyncio, os, select, sys, warnings, native, aiobridge
+sys.path.insert(0, {SUPPORT!r})
+from descriptors import eventfds
 warnings.simplefilter("ignore", DeprecationWarning)
 Loop = {loop_class}
 async def use():
@@ -108,6 +165,8 @@ async def main():
         asyncio.Runner(loop_factory=Loop).run(use())
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    descriptors = eventfds() | {{getattr(asyncio.get_running_loop(), "_ssock", None)}} - {{None}}
+    assert descriptors and select.select(descriptors, [], [], 0)[0] == []
     for _ in range(10):
         await asyncio.sleep(0.001)  # the loop looks at its descriptors
     after = aiobridge.stats()
@@ -170,14 +229,16 @@ with asyncio.Runner(loop_factory=Loop) as runner:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_45_workers_of_multiprocessing_use_the_library(tmp_path, run_python, wakeup, method):
+def test_45_workers_of_multiprocessing_use_the_library(tmp_path, run_python, wakeup, loop_class, method):
     (tmp_path / "work.py").write_text(
-        """
+        f"""
 import asyncio, native
+Loop = {loop_class}
 async def main(number):
     return await native.add(number)
 def work(number):
-    return asyncio.run(main(number))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(main(number))
 """
     )
     done = run_python(

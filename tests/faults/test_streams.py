@@ -7,7 +7,7 @@ import native
 import pytest
 from waiting import collect, hooks_have_run, until
 
-EVENTS = 20_000
+EVENTS = 100_000
 
 
 async def take(stream):

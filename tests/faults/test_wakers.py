@@ -1,7 +1,6 @@
 """The descriptor that wakes a loop: full, interrupted, written by others, recycled."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import select
@@ -9,6 +8,7 @@ import sys
 
 import native
 import pytest
+from descriptors import eventfds
 from waiting import until, wait_for
 
 import aiobridge
@@ -16,15 +16,6 @@ import aiobridge
 WAKES = 2000
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for eventfds in /proc")
-
-
-def eventfds():
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):  # the folder's own
-            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:[eventfd]":
-                found.add(int(name))
-    return found
 
 
 @pytest.fixture
