@@ -89,7 +89,7 @@ def test_43_a_process_forked_while_four_threads_push_starts_anew_and_the_parent_
 
 # `child` runs in a process that is forked between two runs of the loop, and is the rest of it.
 FORK_BETWEEN_RUNS = """
-import asyncio, ctypes, os, signal, sys, time, warnings, native, aiobridge
+import asyncio, ctypes, os, signal, sys, warnings, native, aiobridge
 warnings.simplefilter("ignore", DeprecationWarning)
 Loop = {loop_class}
 async def use():
