@@ -94,12 +94,15 @@ def new_loop(request: pytest.FixtureRequest, wakeup: str) -> Callable[[], asynci
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])
-def loop_class(request: pytest.FixtureRequest) -> str:
-    """The name of a loop's class, of each kind, for a script."""
-    if request.param == "uvloop":
-        pytest.importorskip("uvloop")
-        return "__import__('uvloop').Loop"
-    return "asyncio.SelectorEventLoop"
+def loop_type(request: pytest.FixtureRequest) -> type[asyncio.AbstractEventLoop]:
+    """A loop's class, of each kind, to derive from."""
+    return pytest.importorskip("uvloop").Loop if request.param == "uvloop" else asyncio.SelectorEventLoop
+
+
+@pytest.fixture
+def loop_class(loop_type: type[asyncio.AbstractEventLoop]) -> str:
+    """Its name, for a script."""
+    return "asyncio.SelectorEventLoop" if loop_type is asyncio.SelectorEventLoop else "__import__('uvloop').Loop"
 
 
 @pytest.fixture

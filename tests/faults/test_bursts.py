@@ -12,19 +12,23 @@ import aiobridge
 BURST = 1_000_000
 
 
-class CountingLoop(asyncio.SelectorEventLoop):
-    """Counts what aiobridge asks of it."""
+@pytest.fixture
+def counting_loop(loop_type):
+    class CountingLoop(loop_type):
+        """Counts what aiobridge asks of it."""
 
-    calls = 0
+        calls = 0
 
-    def call_soon_threadsafe(self, callback, *args, context=None):
-        self.calls += 1
-        return super().call_soon_threadsafe(callback, *args, context=context)
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            self.calls += 1
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
+    return CountingLoop()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_31_a_burst_of_posts_is_a_few_wakes(threads):
-    loop = CountingLoop()
+def test_31_a_burst_of_posts_is_a_few_wakes(counting_loop, threads):
+    loop = counting_loop
 
     async def main():
         aiobridge.configure(wakeup="call_soon")
@@ -58,8 +62,8 @@ async def test_31_a_burst_does_not_keep_the_loop_from_turning():
     assert aiobridge.stats().wakes - before == 1
 
 
-def test_31_the_fd_waker_never_calls_the_loop_from_another_thread():
-    loop = CountingLoop()
+def test_31_the_fd_waker_never_calls_the_loop_from_another_thread(counting_loop):
+    loop = counting_loop
 
     async def main():
         aiobridge.configure(wakeup="fd")

@@ -11,12 +11,6 @@ from waiting import collect, until
 import aiobridge
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def base(request):
-    """A class of loops to derive from."""
-    return asyncio.SelectorEventLoop if request.param == "asyncio" else pytest.importorskip("uvloop").Loop
-
-
 async def result_of(future):
     return await future
 
@@ -99,8 +93,8 @@ def test_27_an_interrupt_of_the_exception_handler_leaves_the_loop(new_loop, func
     loop.close()
 
 
-def test_27_a_loop_whose_exception_handling_fails_is_told_to_the_unraisable_hook(base, wakeup, monkeypatch):
-    class Loop(base):
+def test_27_a_loop_whose_exception_handling_fails_is_told_to_the_unraisable_hook(loop_type, wakeup, monkeypatch):
+    class Loop(loop_type):
         def call_exception_handler(self, context):
             raise KeyError("the loop failed")
 
@@ -300,11 +294,11 @@ def test_29_a_nested_loop_inside_a_current_task_does_not_resume_another_one(wake
     loop.close()
 
 
-def test_30_a_task_whose_context_is_entered_already_is_resumed_through_the_loop(base, wakeup):
+def test_30_a_task_whose_context_is_entered_already_is_resumed_through_the_loop(loop_type, wakeup):
     """The loop runs drains in the very context in which a task waits."""
     context = contextvars.copy_context()
 
-    class Loop(base):
+    class Loop(loop_type):
         drains = 0
 
         def context_for(self, callback, given):

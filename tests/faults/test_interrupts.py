@@ -148,33 +148,35 @@ def test_24_keyboard_interrupt_in_a_callback_leaves_the_loop_and_loses_nothing(n
     assert (interrupts, seen) == (1, [0, 1, 2])
 
 
-class InterruptedLoop(asyncio.SelectorEventLoop):
-    """A signal handler may raise KeyboardInterrupt inside any Python function that the drain calls."""
+def make_interrupted_loop(loop_type):
+    class InterruptedLoop(loop_type):
+        """A signal handler may raise KeyboardInterrupt inside any Python function that the drain calls."""
 
-    interrupt_next = ""
+        interrupt_next = ""
 
-    def interrupt(self, function):
-        # As signal handlers do, in the main thread only: the notifier asks the loop too.
-        if self.interrupt_next == function and threading.current_thread() is threading.main_thread():
-            self.interrupt_next = ""
-            raise KeyboardInterrupt
+        def interrupt(self, function):
+            # As signal handlers do, in the main thread only: the notifier asks the loop too.
+            if self.interrupt_next == function and threading.current_thread() is threading.main_thread():
+                self.interrupt_next = ""
+                raise KeyboardInterrupt
 
-    def get_debug(self):
-        self.interrupt("get_debug")
-        return super().get_debug()
+        def get_debug(self):
+            self.interrupt("get_debug")
+            return super().get_debug()
 
-    def call_soon(self, callback, *args, context=None):
-        self.interrupt("call_soon")
-        handle = super().call_soon(callback, *args, context=context)
-        self.interrupt("call_soon, after it was queued")
-        return handle
+        def call_soon(self, callback, *args, context=None):
+            self.interrupt("call_soon")
+            handle = super().call_soon(callback, *args, context=context)
+            self.interrupt("call_soon, after it was queued")
+            return handle
+
+    return InterruptedLoop()
 
 
-@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
 @pytest.mark.parametrize("function", ["get_debug", "call_soon", "call_soon, after it was queued"])
 @pytest.mark.parametrize("waiting", ["tasks", "callbacks"])
-def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(wakeup, function, waiting):
-    loop = InterruptedLoop()
+def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(loop_type, wakeup, function, waiting):
+    loop = make_interrupted_loop(loop_type)
     received = []
 
     async def start():
@@ -208,28 +210,30 @@ def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(wakeup, fu
     del waiters
 
 
-class InterruptedCallbackLoop(asyncio.SelectorEventLoop):
-    """As InterruptedLoop, whose one interrupt hits the drain's own call; this one hits that of a done callback."""
+def make_loop_with_interrupted_callback(loop_type):
+    class InterruptedCallbackLoop(loop_type):
+        """As InterruptedLoop, whose one interrupt hits the drain's own call; this one hits that of a done callback."""
 
-    interrupt_next = ""
+        interrupt_next = ""
 
-    def interrupt(self, function, callback):
-        if self.interrupt_next == function and getattr(callback, "__name__", "") == "note":
-            self.interrupt_next = ""
-            raise KeyboardInterrupt
+        def interrupt(self, function, callback):
+            if self.interrupt_next == function and getattr(callback, "__name__", "") == "note":
+                self.interrupt_next = ""
+                raise KeyboardInterrupt
 
-    def call_soon(self, callback, *args, context=None):
-        self.interrupt("before", callback)
-        handle = super().call_soon(callback, *args, context=context)
-        self.interrupt("after", callback)
-        return handle
+        def call_soon(self, callback, *args, context=None):
+            self.interrupt("before", callback)
+            handle = super().call_soon(callback, *args, context=context)
+            self.interrupt("after", callback)
+            return handle
+
+    return InterruptedCallbackLoop()
 
 
 # Fails if a callback whose call_soon was interrupted is queued twice, or never
-@pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_runs_once(wakeup, when):
-    loop = InterruptedCallbackLoop()
+def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_runs_once(loop_type, wakeup, when):
+    loop = make_loop_with_interrupted_callback(loop_type)
     received = []
 
     async def start():
@@ -262,9 +266,9 @@ def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_r
 
 
 # Fails if an interrupt of a conversion, which has come out of the loop, is logged as never retrieved too
-def test_24_an_interrupt_that_came_out_of_the_loop_is_not_reported_again():
+def test_24_an_interrupt_that_came_out_of_the_loop_is_not_reported_again(new_loop):
     contexts = []
-    loop = asyncio.SelectorEventLoop()
+    loop = new_loop()
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
 
     async def start():

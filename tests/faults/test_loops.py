@@ -76,13 +76,18 @@ def test_12_a_loop_closed_while_two_threads_post_refuses_from_then_on_and_every_
     wait_for(lambda: (native.Tracked.live, aiobridge.stats().operations) == (live, before))
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "without readers"])
-def called_loop(request):
+@pytest.fixture(params=["with readers", "without readers"])
+def base(request, loop_type):
+    if request.param == "with readers":
+        return loop_type
+    if loop_type is not asyncio.SelectorEventLoop:
+        pytest.skip("uvloop has readers")
+    return LoopWithoutReaders
+
+
+@pytest.fixture
+def called_loop(base):
     """A loop that tells when it was called by another thread."""
-    if request.param == "without readers":
-        base = LoopWithoutReaders
-    else:
-        base = asyncio.SelectorEventLoop if request.param == "asyncio" else pytest.importorskip("uvloop").Loop
 
     class CalledLoop(base):
         def __init__(self):
@@ -286,7 +291,6 @@ def test_18_a_future_of_one_loop_awaited_in_another_is_refused_and_the_first_goe
     assert run(new_loop, main()) == 11
 
 
-@pytest.mark.parametrize("base", [asyncio.SelectorEventLoop, LoopWithoutReaders])
 def test_50_a_closed_loop_that_takes_calls_and_never_runs_them_is_found_closed(base):
     class QuietLoop(base):
         """Written in another language, it keeps to itself that it is closed: what it holds of ours too."""
