@@ -16,6 +16,8 @@ nox.options.default_venv_backend = "virtualenv"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "aiobridge"
 os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
 
+PYTHONS = ["3.11", "3.12", "3.13", "3.13t"]
+
 # What differs between interpreters: the core and the C API of Python that it uses. The command line, the examples and
 # the wheel are the same everywhere.
 CORE = [
@@ -47,17 +49,25 @@ def free_threaded_python(session: nox.Session) -> None:
     session.run(".ci/python-3.13t", str(CACHE / "python-3.13t"), external=True)
 
 
-# 3.14 and 3.15 for whoever has them: nobody has run them yet.
-@nox.session(python=["3.11", "3.12", "3.13", "3.13t", "3.14", "3.15"])
-def tests(session: nox.Session) -> None:
-    """The Python tests, against the package as users install it."""
-    if str(session.python).endswith("t"):
+def without_a_gil(session: nox.Session) -> bool:
+    return str(session.python).endswith("t")
+
+
+def install(session: nox.Session) -> None:
+    """aiobridge as users install it, and what its tests need."""
+    if without_a_gil(session):
         # Not from source, which needs tools of other languages; and no wheel of uvloop or cffi is for it.
         session.install("--only-binary=hypothesis,numpy", ".[test-core]")
-        session.run("pytest", *(session.posargs or CORE))
-        return
-    session.install(".[test]")
-    session.run("pytest", *session.posargs)
+    else:
+        session.install(".[test]")
+
+
+# 3.14 and 3.15 for whoever has them: nobody has run them yet.
+@nox.session(python=[*PYTHONS, "3.14", "3.15"])
+def tests(session: nox.Session) -> None:
+    """The Python tests."""
+    install(session)
+    session.run("pytest", *(session.posargs or (CORE if without_a_gil(session) else [])))
 
 
 @nox.session(name="tests-as")
@@ -149,19 +159,20 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-P", "benchmarks/instructions.py", "--check")
 
 
-@nox.session
+@nox.session(python=PYTHONS)
 def fuzz(session: nox.Session) -> None:
     """Hostile callers of the Python surface and of the C ABI, each for `-- SECONDS`, or 600."""
     seconds = session.posargs[0] if session.posargs else "600"
-    session.install(".[test]")
+    install(session)
     session.run("pytest", "tests/fuzz", "-s", "-o", "timeout=0", env={"AIOBRIDGE_FUZZ_SECONDS": seconds})
-    session.run("tests/fuzz/abi/run.sh", seconds, external=True, env={"PYTHON": f"{session.bin}/python"})
+    settings = {"PYTHON": f"{session.bin}/python", "AIOBRIDGE_FUZZ_DIR": session.create_tmp()}
+    session.run("tests/fuzz/abi/run.sh", seconds, external=True, env=settings)
 
 
-@nox.session
+@nox.session(python=PYTHONS)
 def soak(session: nox.Session) -> None:
     """A mixed load for `-- MINUTES`, or 10, after which the accounts balance."""
-    session.install(".[test]")
+    install(session)
     session.run("python", "-P", "tests/soak.py", "--minutes", session.posargs[0] if session.posargs else "10")
 
 
@@ -170,13 +181,14 @@ def long(session: nox.Session) -> None:
     """All of it, at its long size, on every interpreter: hours."""
     os.environ["AIOBRIDGE_TEST_SIZE"] = "long"
     session.notify("python-3.13t")
-    for version in ("3.11", "3.12", "3.13"):
-        session.notify(f"tests-{version}")
     others = [test for test in CORE if not test.startswith("tests/faults/")]
-    session.notify("tests-3.13t", ["tests/faults", "tests/races", *others])
+    for version in PYTHONS:
+        session.notify(f"tests-{version}", ["tests/faults", "tests/races", *others] if version.endswith("t") else [])
+        session.notify(f"soak-{version}")
+        session.notify(f"fuzz-{version}")
     for setting in ("AIOBRIDGE_TEST_LOOPS=no_readers", "PYTHONDEVMODE=1"):
         session.notify(f"tests-as(setting='{setting}')")
     for sanitize in ("thread", "address,undefined"):
         session.notify(f"cpp(sanitize='{sanitize}')")
-    for name in ("sanitize", "thread-sanitizer", "soak", "fuzz"):
+    for name in ("sanitize", "thread-sanitizer"):
         session.notify(name)

@@ -109,6 +109,25 @@ def test_a_signal_handler_that_raises_ends_the_wait_for_a_result():
     assert time.monotonic() - started < 3
 
 
+# Fails if what a signal handler raises inside a question to the loop is dropped, so that the wait goes on
+@pytest.mark.parametrize("question", ["is_closed", "is_running"])
+def test_what_the_loop_raises_when_it_is_asked_ends_the_wait_for_a_result(question):
+    loop = asyncio.new_event_loop()
+
+    async def make():
+        return native.make_Promise()
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    _promise, future = loop.run_until_complete(make())
+    setattr(loop, question, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        future.result(timeout=5)
+    delattr(loop, question)
+    loop.close()
+
+
 # Fails if callbacks of a future that another thread finishes do not wake the loop
 @pytest.mark.parametrize("wakeup", ["call_soon", "fd"])
 def test_a_cancel_on_another_thread_wakes_the_loop(wakeup):

@@ -47,6 +47,14 @@ private:
     Ref context_;
 };
 
+// For those who have nobody to raise at: what it raised is told.
+bool says_it_is_closed(PyObject *loop) {
+    const int closed = loop_says(loop, names.is_closed);
+    if (closed < 0)
+        PyErr_WriteUnraisable(loop);
+    return closed > 0;
+}
+
 } // namespace
 
 int Bridge::ask_debug(PyObject *loop) {
@@ -136,7 +144,7 @@ void Bridge::call_loop() {
     PyObject *arguments[] = {loop.get(), callable.get()};
     if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
         give_up(loop.get(), false);
-    else if (loop_says(loop.get(), names.is_closed))
+    else if (says_it_is_closed(loop.get()))
         close(AIOBRIDGE_LOOP_CLOSED, false); // some loops take calls after their end, and never run them
     if (Py_REFCNT(loop.get()) == 1)
         drop_later(runtime, std::move(loop));
@@ -146,7 +154,7 @@ void Bridge::give_up(PyObject *loop, bool drop_now) {
     // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
     // delivered to this loop.
     const Ref error = take_exception();
-    if (!loop_says(loop, names.is_closed)) {
+    if (!says_it_is_closed(loop)) {
         const Ref text = guarded([&] {
             return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
         });

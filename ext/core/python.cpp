@@ -136,11 +136,9 @@ Ref to_text(const char *text) noexcept {
     return Ref(PyUnicode_DecodeUTF8(text, static_cast<Py_ssize_t>(std::strlen(text)), "replace"));
 }
 
-bool loop_says(PyObject *loop, PyObject *question) noexcept {
+int loop_says(PyObject *loop, PyObject *question) noexcept {
     const Ref answer = guarded([&] { return Ref(PyObject_CallMethodNoArgs(loop, question)); });
-    if (!answer)
-        PyErr_Clear();
-    return answer.get() == Py_True;
+    return answer ? answer.get() == Py_True : -1;
 }
 
 int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,

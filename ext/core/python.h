@@ -129,8 +129,9 @@ private:
 /// An aiobridge exception with a formatted message.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
 
-/// Whether a loop says yes to is_closed, or to is_running; no, if it raises. GIL.
-bool loop_says(PyObject *loop, PyObject *question) noexcept;
+/// Whether a loop says yes to is_closed, or to is_running: 1 or 0, or -1 with what it raised, which on a main thread
+/// may be a signal handler's. GIL.
+int loop_says(PyObject *loop, PyObject *question) noexcept;
 
 /// Tells the loop's exception handler; the unraisable hook, if even that fails. `exception`, `future` and
 /// `source_traceback` may be null. -1 with an error that must pass, else no error is left.

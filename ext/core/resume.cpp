@@ -71,9 +71,11 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
     Ref error = take_exception();
     if (!must_pass(error.get())) {
         // A closed loop drops the callback, as it drops all others.
-        if (loop_says(loop.get(), names.is_closed))
+        const int closed = loop_says(loop.get(), names.is_closed);
+        if (closed > 0)
             return 0;
-        set_exception(error.get());
+        Ref other = closed < 0 ? take_exception() : Ref();
+        set_exception(other && must_pass(other.get()) ? other.get() : error.get());
         return -1;
     }
     // A signal handler has raised inside call_soon, before or after it queued the callback: twice would be as wrong as

@@ -11,13 +11,16 @@
 namespace aiobridge::core {
 namespace {
 
-// True if another thread runs the loop: then its results will come without us. A loop without readers may have been
-// closed unnoticed.
-bool runs_elsewhere(Bridge &bridge) noexcept {
+// 1 if another thread runs the loop: then its results will come without us. 0, or -1 with an error. A loop without
+// readers may have been closed unnoticed.
+int runs_elsewhere(Bridge &bridge) noexcept {
     const Ref loop = bridge.loop();
-    if (!loop || loop_says(loop.get(), names.is_closed))
+    const int closed = loop ? loop_says(loop.get(), names.is_closed) : 1;
+    if (closed < 0)
+        return -1;
+    if (closed)
         bridge.close(AIOBRIDGE_LOOP_CLOSED, true);
-    return loop && running_loop() != loop.get() && loop_says(loop.get(), names.is_running);
+    return loop && running_loop() != loop.get() ? loop_says(loop.get(), names.is_running) : 0;
 }
 
 // By another thread.
@@ -51,8 +54,9 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
             return -1;
         }
         Bridge *bridge = bridge_of(future);
-        if (bridge ? !runs_elsewhere(*bridge) : running_loop() != nullptr)
-            return 0;
+        const int elsewhere = bridge ? runs_elsewhere(*bridge) : running_loop() == nullptr;
+        if (elsewhere <= 0)
+            return elsewhere;
         if (!bridge && operation.is_ready() && !is_resolving(future))
             return future_resolve(future, false);
         if (operation.runtime().closed() && !operation.is_ready()) {

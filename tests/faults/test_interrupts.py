@@ -265,6 +265,41 @@ def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_r
     close_after_use(loop)
 
 
+# Fails if an interrupt of the question whether the loop is closed is taken for a no
+def test_24_an_interrupt_while_a_loop_that_refuses_a_callback_is_asked_comes_out(loop_type, wakeup):
+    class RefusingLoop(loop_type):
+        refuses = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.refuses and callback == received.append:
+                raise ValueError("not now")
+            return super().call_soon(callback, *args, context=context)
+
+        def is_closed(self):
+            if self.refuses and threading.current_thread() is threading.main_thread():
+                self.refuses = False
+                raise KeyboardInterrupt
+            return super().is_closed()
+
+    received = []
+    loop = RefusingLoop()
+
+    async def start():
+        aiobridge.configure(wakeup=wakeup)
+        promise, future = native.make_Promise()
+        future.add_done_callback(received.append)
+        return promise, future
+
+    promise, future = loop.run_until_complete(start())
+    promise.set_from_thread(1)
+    loop.refuses = True
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    assert future.result() == 1
+    assert received == []
+    close_after_use(loop)
+
+
 # Fails if an interrupt of a conversion, which has come out of the loop, is logged as never retrieved too
 def test_24_an_interrupt_that_came_out_of_the_loop_is_not_reported_again(new_loop):
     contexts = []

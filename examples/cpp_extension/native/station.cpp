@@ -36,9 +36,11 @@ double station::highest(int sensor, int readings, const std::function<bool()> &s
     check(sensor);
     double result = -std::numeric_limits<double>::infinity();
     std::unique_lock lock(mutex_);
-    while (readings-- > 0 && !stop()) {
-        measured_.wait(lock, [this, before = number_] { return number_ != before; });
-        result = std::max(result, read(sensor).celsius);
+    std::int64_t seen = number_;
+    for (const std::int64_t last = seen + readings; seen < last && !stop();) {
+        measured_.wait(lock, [this, seen] { return number_ != seen; });
+        while (seen < std::min(number_, last)) // this thread may wake late
+            result = std::max(result, read(sensor, ++seen).celsius);
     }
     return result;
 }
@@ -48,7 +50,7 @@ std::vector<int> station::inspect(const std::function<bool(const reading &)> &pl
     std::vector<int> failed;
     for (int sensor = 0; sensor < sensors_; ++sensor) {
         std::unique_lock lock(mutex_);
-        const reading now = read(sensor);
+        const reading now = read(sensor, number_);
         lock.unlock(); // who is asked may take its time, and may use the station
         const bool good = plausible(now);
         log("sensor " + std::to_string(sensor) + (good ? " is fine" : " has failed"));
@@ -76,7 +78,7 @@ void station::measure(const std::stop_token &stop) {
             return;
         ++number_;
         for (const auto &[id, subscription] : subscriptions_)
-            subscription.callback(read(subscription.sensor));
+            subscription.callback(read(subscription.sensor, number_));
         calibrate_further();
         measured_.notify_all();
     }
@@ -86,7 +88,7 @@ void station::calibrate_further() {
     for (auto entry = calibrations_.begin(); entry != calibrations_.end();) {
         auto &calibration = entry->second;
         if (calibration.readings > 0) {
-            calibration.sum += read(calibration.sensor).celsius;
+            calibration.sum += read(calibration.sensor, number_).celsius;
             if (--calibration.left > 0) {
                 ++entry;
                 continue;
@@ -99,7 +101,9 @@ void station::calibrate_further() {
     }
 }
 
-reading station::read(int sensor) const { return {number_, 10.0 * sensor + static_cast<double>(number_ % 10) / 10}; }
+reading station::read(int sensor, std::int64_t number) {
+    return {number, 10.0 * sensor + static_cast<double>(number % 10) / 10};
+}
 
 void station::check(int sensor) const {
     if (sensor < 0 || sensor >= sensors_)

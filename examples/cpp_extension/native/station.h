@@ -58,7 +58,7 @@ private:
 
     void measure(const std::stop_token &stop);
     void calibrate_further();
-    reading read(int sensor) const;
+    static reading read(int sensor, std::int64_t number);
     void check(int sensor) const;
 
     const int sensors_;
