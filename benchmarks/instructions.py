@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from aiobridge import _bench
@@ -73,9 +74,13 @@ def main() -> int:
     here = versions()
     before = known.get(here, {})
     print(here + ("" if before else ": nothing is known about it"))
+    with ThreadPoolExecutor(os.cpu_count()) as runs:
+        totals = {
+            path: [runs.submit(total, folder, path, times * count) for times in (1, 2)] for path, count in PATHS.items()
+        }
     counted, changed = {}, []
-    for path, count in PATHS.items():
-        counted[path] = round((total(folder, path, 2 * count) - total(folder, path, count)) / count, 1)
+    for path, (once, twice) in totals.items():
+        counted[path] = round((twice.result() - once.result()) / PATHS[path], 1)
         line = f"  {path:15} {counted[path]:10,.1f} instructions"
         if path in before:
             change = counted[path] / before[path] - 1
