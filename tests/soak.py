@@ -6,9 +6,9 @@
 At the end every accepted event has had one fate, the producers have counted the same, no native object is left, and
 memory has grown by less than 1 MB a minute in the second half. What is measured is the resident set at quiet moments:
 nothing runs, garbage was collected, and malloc has given back what it could. So threads' arenas and caches that have
-reached their size do not count, and fragmentation does. That moves by a megabyte from one moment to the next, so growth
-counts from two standard errors on. It is printed and not judged in runs of less than 4 minutes, which are still warming
-up, and under a sanitizer, which keeps freed memory on purpose.
+reached their size do not count, and fragmentation does. That moves by a megabyte from one moment to the next: the
+standard error is printed beside it. It is printed and not judged in runs of less than 4 minutes, which are still
+warming up, and under a sanitizer, which keeps freed memory on purpose.
 """
 
 import argparse

@@ -74,8 +74,9 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
         const int closed = loop_says(loop.get(), names.is_closed);
         if (closed > 0)
             return 0;
-        Ref other = closed < 0 ? take_exception() : Ref();
-        set_exception(other && must_pass(other.get()) ? other.get() : error.get());
+        // A signal handler may have raised inside the question; whatever else it raised says less than the refusal.
+        const Ref asking = closed < 0 ? take_exception() : Ref();
+        set_exception(asking && must_pass(asking.get()) ? asking.get() : error.get());
         return -1;
     }
     // A signal handler has raised inside call_soon, before or after it queued the callback: twice would be as wrong as
