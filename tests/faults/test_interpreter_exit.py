@@ -48,20 +48,21 @@ IN_TRAFFIC = """
         await asyncio.sleep(0)
     """
 
+TRACEBACK = "Traceback (most recent call last):"
+
 
 @pytest.fixture
 def leave(run_python, wakeup, loop_class):
     """Run the flood, leave it in a way, and look how the process has ended."""
 
-    def run(inside, *, outside="run(main())", code, error=""):
+    def run(inside, *, outside="run(main())", code, error=()):
         script = FLOOD.format(Loop=loop_class, inside=IN_TRAFFIC + inside, outside=outside)
         for _ in range(sizes.EXITS):
             done = run_python(script, wakeup=wakeup)
             now = time.monotonic()
             assert done.returncode == code, done.stderr
-            assert done.stderr.startswith("Traceback" if error else ""), done.stderr
-            assert done.stderr.endswith(error)
-            assert bool(done.stderr) == bool(error), done.stderr
+            # Without the stacks, which are indented.
+            assert [line for line in done.stderr.splitlines() if line and line[0] != " "] == [*error], done.stderr
             assert now - float(done.stdout) < 5
 
     return run
@@ -76,12 +77,14 @@ def test_02_sys_exit_in_a_task_with_eight_threads_posting(leave):
 
 
 def test_03_an_unhandled_exception_with_eight_threads_posting_leaves_its_traceback_only(leave):
-    leave("leaving(); raise KeyError('it ends')", code=1, error="\nKeyError: 'it ends'\n")
+    leave("leaving(); raise KeyError('it ends')", code=1, error=[TRACEBACK, "KeyError: 'it ends'"])
 
 
 def test_03_an_interrupt_with_eight_threads_posting_leaves_its_traceback_only(leave):
     inside = "leaving(); signal.raise_signal(signal.SIGINT); await asyncio.sleep(20)"
-    leave(inside, code=-signal.SIGINT, error="\nKeyboardInterrupt\n")
+    during = "During handling of the above exception, another exception occurred:"
+    error = [TRACEBACK, "asyncio.exceptions.CancelledError", during, TRACEBACK, "KeyboardInterrupt"]
+    leave(inside, code=-signal.SIGINT, error=error)
 
 
 def test_04_a_loop_that_still_runs_in_a_daemon_thread_with_eight_threads_posting(leave):

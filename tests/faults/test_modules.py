@@ -12,6 +12,7 @@ import aiobridge
 USE = """
 import asyncio, importlib, sys
 import aiobridge, native
+Loop = {Loop}
 async def use(package):
     writer, stream = package.make_stream()
     writer.push(1)
@@ -20,13 +21,20 @@ async def use(package):
     promise.set_result(2)
     return await native.add(1), [event async for event in stream], await future
 def works(package):
-    return asyncio.run(use(package)) == (2, [1], 2)
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        return runner.run(use(package)) == (2, [1], 2)
 def forget(*names):
     for name in [name for name in sys.modules if name in names or name.startswith(names)]:
         del sys.modules[name]
 assert works(aiobridge)
 Future, first = aiobridge.Future, aiobridge
 """
+
+
+@pytest.fixture
+def run(run_python, wakeup, loop_class):
+    """Run a script that begins with USE."""
+    return lambda script: run_python(USE.replace("{Loop}", loop_class) + script, wakeup=wakeup)
 
 
 @pytest.mark.parametrize("module", ["_interpreters", "_xxsubinterpreters"])
@@ -51,24 +59,21 @@ import aiobridge
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_54_reloading_the_package_or_its_extension_changes_nothing(run_python, wakeup):
-    done = run_python(
-        USE
-        + """
+def test_54_reloading_the_package_or_its_extension_changes_nothing(run):
+    done = run(
+        """
 assert importlib.reload(aiobridge) is first and works(aiobridge)
 assert importlib.reload(aiobridge._core) is first._core and works(aiobridge)
 assert aiobridge.Future is Future
 """,
-        wakeup=wakeup,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("names", ["'aiobridge._core'", "'aiobridge'", "'aiobridge._awaitable', 'aiobridge._scope'"])
-def test_54_parts_that_were_taken_out_of_sys_modules_are_imported_again_and_are_the_same(run_python, wakeup, names):
-    done = run_python(
-        USE
-        + f"""
+def test_54_parts_that_were_taken_out_of_sys_modules_are_imported_again_and_are_the_same(run, names):
+    done = run(
+        f"""
 for name in [{names}]:
     del sys.modules[name]
 importlib.import_module("aiobridge._core")
@@ -76,16 +81,14 @@ import aiobridge
 assert aiobridge.Future is Future
 assert works(aiobridge) and works(first)
 """,
-        wakeup=wakeup,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 # Fails if the package does not look whose exceptions the core raises: `except aiobridge.ClosedError` would miss them
-def test_54_a_package_that_was_taken_out_of_sys_modules_as_a_whole_is_refused_and_the_first_goes_on(run_python, wakeup):
-    done = run_python(
-        USE
-        + """
+def test_54_a_package_that_was_taken_out_of_sys_modules_as_a_whole_is_refused_and_the_first_goes_on(run):
+    done = run(
+        """
 forget("aiobridge")
 for _ in range(2):
     try:
@@ -94,7 +97,6 @@ for _ in range(2):
         print(error)
 assert works(first)
 """,
-        wakeup=wakeup,
     )
     assert done.stdout.count("aiobridge was imported before in this process, and taken out of sys.modules since") == 2
     assert (done.stderr, done.returncode) == ("", 0)
@@ -110,10 +112,9 @@ def copies(tmp_path):
     return tmp_path
 
 
-def test_54_a_copy_of_the_package_in_another_folder_is_refused_and_the_first_goes_on(run_python, wakeup, copies):
-    done = run_python(
-        USE
-        + f"""
+def test_54_a_copy_of_the_package_in_another_folder_is_refused_and_the_first_goes_on(run, copies):
+    done = run(
+        f"""
 forget("aiobridge")
 sys.path.insert(0, {str(copies / "same")!r})
 try:
@@ -122,16 +123,14 @@ except ImportError as error:
     print(error)
 assert works(first)
 """,
-        wakeup=wakeup,
     )
     assert "aiobridge was imported before in this process" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
 
 
-def test_54_two_copies_of_the_extension_are_independent_and_each_closes_at_exit(run_python, wakeup, copies):
-    done = run_python(
-        USE
-        + f"""
+def test_54_two_copies_of_the_extension_are_independent_and_each_closes_at_exit(run, copies):
+    done = run(
+        f"""
 import atexit, gc
 sys.path.insert(0, {str(copies / "other")!r})
 late = []
@@ -156,7 +155,6 @@ while first._core.stats()["loops"] or second.stats()["loops"]:
 loop = asyncio.new_event_loop()
 print(loop.run_until_complete(both()))
 """,
-        wakeup=wakeup,
     )
     assert done.stdout == "((1, 2), 1, 1)\naccepted open closed interpreter_exit\n"
     assert (done.stderr, done.returncode) == ("", 0)
