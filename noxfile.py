@@ -18,8 +18,8 @@ os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.13t"]
 
-# What differs between interpreters: the core and the C API of Python that it uses. The command line, the examples and
-# the wheel are the same everywhere.
+# What differs between interpreters: the core, the C API of Python that it uses, and what inspect says of signatures. The
+# command line, the examples and the wheel are the same everywhere.
 CORE = [
     f"tests/{name}.py"
     for name in (
@@ -32,6 +32,7 @@ CORE = [
         "faults/test_interrupts",
         "faults/test_modules",
         "faults/test_streams",
+        "test_awaitable",
         "test_callback",
         "test_callback_limits",
         "test_cpython_futures",
@@ -39,6 +40,7 @@ CORE = [
         "test_record",
         "test_resumption",
         "test_scope",
+        "test_subscribe",
     )
 ]
 

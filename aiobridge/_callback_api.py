@@ -8,7 +8,7 @@ import reprlib
 import sys
 import weakref
 from collections.abc import Callable
-from types import GenericAlias
+from types import GenericAlias, MethodWrapperType
 from typing import Any, TypeAlias
 
 from aiobridge._exceptions import CallbackError
@@ -210,10 +210,16 @@ def signature_of(fn: Callable[..., object]) -> inspect.Signature | None:
         if sys.version_info >= (3, 14):
             from annotationlib import Format
 
-            return inspect.signature(fn, annotation_format=Format.FORWARDREF)
-        return inspect.signature(fn)
+            signature = inspect.signature(fn, annotation_format=Format.FORWARDREF)
+        else:
+            signature = inspect.signature(fn)
     except ValueError:
         return None
+    if inspect.isroutine(fn) or isinstance(fn, (type, functools.partial)):
+        return signature
+    # From Python 3.13 on inspect has an answer for every object of a type written in C: that it takes anything.
+    shared = isinstance(fn.__call__, MethodWrapperType) and signature == inspect.signature(fn.__call__)
+    return None if shared else signature
 
 
 def accepts(signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -1,6 +1,7 @@
 """awaitable(): functions that take a callback, and what becomes of their calls."""
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import gc
@@ -359,9 +360,14 @@ async def test_cancel_is_given_the_callback_where_its_signature_takes_one(sdk):
     def off(fd, size, callback):
         sdk.abort(fd, size, callback)
 
-    aiobridge.awaitable(sdk.read, cancel=off)(3, 4096).cancel()
+    def anything(*args, **kwargs):
+        sdk.abort(*args, **kwargs)
+
+    for cancel in (off, anything, functools.partial(anything)):
+        aiobridge.awaitable(sdk.read, cancel=cancel)(3, 4096).cancel()
     await hooks_have_run()
-    assert sdk.told == [((3, 4096, sdk.callbacks[0]), {}, HOOKS)]
+    assert len(sdk.callbacks) == 3
+    assert sdk.told == [((3, 4096, callback), {}, HOOKS) for callback in sdk.callbacks]
 
 
 async def test_a_cancel_that_takes_a_callback_is_not_called_once_the_library_has_dropped_it(sdk):
@@ -389,8 +395,8 @@ async def test_a_cancel_that_takes_a_callback_is_not_called_once_the_library_has
 
 async def test_a_cancel_without_a_signature_is_given_the_arguments_alone(sdk):
     foreign = ctypes.CFUNCTYPE(None, ctypes.c_int)(sdk.abort)
-    with pytest.raises(ValueError, match="signature"):
-        inspect.signature(foreign)
+    with contextlib.suppress(ValueError):
+        assert str(inspect.signature(foreign)) == "(*args, **kwargs)"  # from Python 3.13 on, and as wrong
     aiobridge.awaitable(lambda fd, callback: sdk.callbacks.append(callback), cancel=foreign)(3).cancel()
     await hooks_have_run()
     assert sdk.told == [((3,), {}, HOOKS)]
