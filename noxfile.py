@@ -18,7 +18,7 @@ os.environ["PATH"] += f":{CACHE / 'python-3.13t' / 'bin'}"
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.13t"]
 
-# What differs between interpreters: the core, the C API of Python that it uses, and what inspect says of signatures. The
+# What differs between interpreters: the core, the C API of Python that it uses, what inspect says of signatures. The
 # command line, the examples and the wheel are the same everywhere.
 CORE = [
     f"tests/{name}.py"

@@ -8,7 +8,7 @@ import reprlib
 import sys
 import weakref
 from collections.abc import Callable
-from types import GenericAlias, MethodWrapperType
+from types import GenericAlias, WrapperDescriptorType
 from typing import Any, TypeAlias
 
 from aiobridge._exceptions import CallbackError
@@ -215,11 +215,11 @@ def signature_of(fn: Callable[..., object]) -> inspect.Signature | None:
             signature = inspect.signature(fn)
     except ValueError:
         return None
-    if inspect.isroutine(fn) or isinstance(fn, (type, functools.partial)):
-        return signature
     # From Python 3.13 on inspect has an answer for every object of a type written in C: that it takes anything.
-    shared = isinstance(fn.__call__, MethodWrapperType) and signature == inspect.signature(fn.__call__)
-    return None if shared else signature
+    in_c = isinstance(type(fn).__call__, WrapperDescriptorType) and not inspect.isroutine(fn)
+    if in_c and not isinstance(fn, (type, functools.partial)) and str(signature) == "(*args, **kwargs)":
+        return None
+    return signature
 
 
 def accepts(signature: inspect.Signature | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
