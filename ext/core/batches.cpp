@@ -49,7 +49,7 @@ PyObject *anext(PyObject *self) noexcept { return make_next(as_batches(self)->st
 
 PyObject *repr(PyObject *self) noexcept {
     const bool arrays = as_batches(self)->request.kind == Request::Kind::array;
-    return PyUnicode_FromFormat("<%s of %R>", arrays ? "arrays" : "batches", as_object(as_batches(self)->stream));
+    return formatted("<%s of %R>", arrays ? "arrays" : "batches", as_object(as_batches(self)->stream)).release();
 }
 
 int traverse(PyObject *self, visitproc visit, void *arg) noexcept {

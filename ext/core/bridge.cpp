@@ -120,7 +120,7 @@ BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
         }
         close();
     } catch (const std::system_error &error) {
-        PyErr_Format(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
+        raise(PyExc_OSError, "aiobridge cannot serve %R: %s", loop, error.what());
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
         if (bridge)

@@ -51,7 +51,7 @@ private:
 bool says_it_is_closed(PyObject *loop) {
     const int closed = loop_says(loop, names.is_closed);
     if (closed < 0)
-        PyErr_WriteUnraisable(loop);
+        tell_unraisable(loop);
     return closed > 0;
 }
 
@@ -122,11 +122,11 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
         runtime.notifier.start();
     } catch (const std::system_error &error) {
         if (has_readers_)
-            Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get()));
-        PyErr_Format(PyExc_RuntimeError,
-                     "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
-                     "aiobridge.configure(wakeup='fd') needs no thread",
-                     loop, error.what());
+            guarded([&] { return Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get())); });
+        raise(PyExc_RuntimeError,
+              "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
+              "aiobridge.configure(wakeup='fd') needs no thread",
+              loop, error.what());
         return -1;
     }
     return 0;

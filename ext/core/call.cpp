@@ -43,7 +43,7 @@ private:
             module(PyObject_GetAttrString(reinterpret_cast<PyObject *>(type), "__module__"));
         if (!name || !module || PyUnicode_CompareWithASCIIString(module.get(), "builtins") == 0)
             return Ref::borrow(name.get()).release();
-        return PyUnicode_FromFormat("%S.%U", module.get(), name.get());
+        return formatted("%S.%U", module.get(), name.get()).release();
     }
     static const char *text(const Ref &string) noexcept {
         const char *utf8 = string ? PyUnicode_AsUTF8(string.get()) : nullptr;
@@ -186,7 +186,7 @@ bool Call::watch(PyObject *task) noexcept {
         return false;
     retain();
     const Ref callback(PyCFunction_New(&method, capsule.get()));
-    if (!callback || !Ref(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())))
+    if (!callback || !guarded([&] { return Ref(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())); }))
         return false;
     callback_.add_running(*this, task);
     return true;
@@ -252,13 +252,13 @@ Ref Call::finish(Ref result, Ref exception, bool of_task) noexcept {
 int Call::report(PyObject *exception) noexcept {
     const Ref loop = callback_.bridge().loop();
     const Ref function = function_of(as_handler(handler_.get()));
-    const Ref message(PyUnicode_FromFormat("%R, called by native code, raised", function ? function.get() : Py_None));
+    const Ref message = formatted("%R, called by native code, raised", function ? function.get() : Py_None);
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
     PyErr_Clear();
     if (loop)
         return call_exception_handler(loop.get(), text ? text : "a callback raised", exception, nullptr);
     set_exception(exception);
-    PyErr_WriteUnraisable(nullptr);
+    tell_unraisable(nullptr);
     return 0;
 }
 

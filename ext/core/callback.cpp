@@ -18,7 +18,7 @@ Callback::~Callback() { bridge_.release(); }
 
 Callback *Callback::create(PyObject *callable) noexcept {
     if (!PyCallable_Check(callable)) {
-        PyErr_Format(PyExc_TypeError, "aiobridge: a callback is a function or a coroutine function, not %R", callable);
+        raise(PyExc_TypeError, "aiobridge: a callback is a function or a coroutine function, not %R", callable);
         return nullptr;
     }
     const BridgeRef bridge = Bridge::of_running_loop();
@@ -124,7 +124,7 @@ int Callback::cancel_running() noexcept {
             tasks.push_back(Ref::borrow(call->running.task.get()));
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
-        PyErr_WriteUnraisable(nullptr); // those that are missing go on
+        tell_unraisable(nullptr); // those that are missing go on
     }
     Ref interrupt;
     // Foreign code from here on, which may end calls.

@@ -29,7 +29,7 @@ PyObject *make_stream_stats(const Counts &counts) noexcept {
         if (!number || PyDict_SetItemString(keywords.get(), name, number.get()) != 0)
             return nullptr;
     }
-    return PyObject_Call(names.stream_stats, none.get(), keywords.get());
+    return guarded([&] { return PyObject_Call(names.stream_stats, none.get(), keywords.get()); });
 }
 
 } // namespace aiobridge::core

@@ -107,7 +107,7 @@ public:
     ~OutsideContext() {
         const ErrorAside error;
         if (context_ && PyContext_Enter(context_.get()) != 0)
-            PyErr_WriteUnraisable(context_.get());
+            tell_unraisable(context_.get());
     }
     OutsideContext(const OutsideContext &) = delete;
     OutsideContext &operator=(const OutsideContext &) = delete;

@@ -18,7 +18,7 @@ namespace {
 
 void warn(const char *message) noexcept {
     if (PyErr_WarnEx(PyExc_RuntimeWarning, message, 1) != 0)
-        PyErr_WriteUnraisable(nullptr);
+        tell_unraisable(nullptr);
 }
 
 // Waits until the hooks posted so far have returned. Without the GIL. False: not in time.
@@ -78,7 +78,7 @@ void at_exit() noexcept {
     }
     runtime.hook_gate.close();
     if (runtime.run_deferred(nullptr) != 0)
-        PyErr_WriteUnraisable(nullptr);
+        tell_unraisable(nullptr);
     runtime.notify_waiters();
     if (!left)
         warn("aiobridge: a thread did not come out of aiobridge::gil, or of a loop's call_soon_threadsafe, within 5 s "

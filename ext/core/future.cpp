@@ -67,7 +67,7 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool drop_now) {
             drop_later(*runtime, std::move(each));
     // A closed loop takes no callback; one that is open, and could not be called once, may take them now.
     if (settle(future, false) != 0)
-        PyErr_WriteUnraisable(object);
+        tell_unraisable(object);
 }
 
 } // namespace

@@ -25,7 +25,7 @@ int refuse_deletion(PyObject *value, const char *name) noexcept {
 int set_blocking(PyObject *self, PyObject *value, void *) noexcept {
     if (refuse_deletion(value, "_asyncio_future_blocking") != 0)
         return -1;
-    const int truth = PyObject_IsTrue(value);
+    const int truth = guarded([&] { return PyObject_IsTrue(value); });
     if (truth < 0)
         return -1;
     set_blocking(as_future(self), truth);
@@ -39,7 +39,7 @@ PyObject *get_log_traceback(PyObject *self, void *) noexcept {
 int set_log_traceback(PyObject *self, PyObject *value, void *) noexcept {
     if (refuse_deletion(value, "_log_traceback") != 0)
         return -1;
-    const int truth = PyObject_IsTrue(value);
+    const int truth = guarded([&] { return PyObject_IsTrue(value); });
     if (truth < 0)
         return -1;
     if (truth) {

@@ -124,7 +124,7 @@ PyObject *remove_done_callback(PyObject *self, PyObject *function) noexcept {
         return nullptr;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(all.get()); ++i) {
         PyObject *callback = PyTuple_GET_ITEM(PyList_GET_ITEM(all.get(), i), 0);
-        const int equal = PyObject_RichCompareBool(callback, function, Py_EQ);
+        const int equal = guarded([&] { return PyObject_RichCompareBool(callback, function, Py_EQ); });
         Ref dropped[3];
         const int gone = equal > 0 ? remove_one(future, callback, dropped) : equal;
         if (gone < 0)

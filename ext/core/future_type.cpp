@@ -173,7 +173,7 @@ void finalize(PyObject *self) noexcept {
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
     const Ref stack = copy_of(future, &Future::source_traceback);
     if (!text || call_exception_handler(loop.get(), text, exception.get(), self, stack.get()) != 0)
-        PyErr_WriteUnraisable(self);
+        tell_unraisable(self);
 }
 
 void dealloc(PyObject *self) noexcept {

@@ -43,8 +43,8 @@ void dealloc(PyObject *self) noexcept {
     Handler *handler = as_handler(self);
     if (handler->callback)
         handler->callback->bridge().unlink(handler->member);
-    Py_CLEAR(handler->function);
-    Py_CLEAR(handler->context);
+    const Ref function(std::exchange(handler->function, nullptr));
+    const Ref context(std::exchange(handler->context, nullptr));
     if (handler->callback)
         handler->callback->release();
     type->tp_free(self);

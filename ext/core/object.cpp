@@ -13,10 +13,11 @@ void move(void *to, void *from) { object_in(to) = object_in(from); }
 
 void destroy(void *payload) {
     PyObject *object = object_in(payload); // null: the converter took it
-    if (holds_gil())
-        Py_XDECREF(object);
-    else if (object)
-        drop_later(Runtime::current(), Ref(object));
+    if (!object)
+        return;
+    Ref reference(object);
+    if (!holds_gil())
+        drop_later(Runtime::current(), std::move(reference));
 }
 
 PyObject *value(void *payload) { return std::exchange(object_in(payload), nullptr); }

@@ -88,11 +88,10 @@ Ref take_exception() noexcept {
 #else
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
+    guarded([&] { return PyErr_NormalizeException(&type, &value, &traceback), true; });
     if (value && traceback)
         PyException_SetTraceback(value, traceback);
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
+    const Ref old_type(type), old_traceback(traceback);
     return Ref(value);
 #endif
 }
@@ -127,9 +126,21 @@ Ref target(PyObject *weak_reference) noexcept {
 PyObject *raise(PyObject *type, const char *format, ...) noexcept {
     va_list arguments;
     va_start(arguments, format);
-    PyErr_FormatV(type, format, arguments);
+    guarded([&] { return PyErr_FormatV(type, format, arguments); });
     va_end(arguments);
     return nullptr;
+}
+
+Ref formatted(const char *format, ...) noexcept {
+    va_list arguments;
+    va_start(arguments, format);
+    Ref text(guarded([&] { return PyUnicode_FromFormatV(format, arguments); }));
+    va_end(arguments);
+    return text;
+}
+
+void tell_unraisable(PyObject *where) noexcept {
+    guarded([where] { return PyErr_WriteUnraisable(where), true; });
 }
 
 Ref to_text(const char *text) noexcept {
@@ -159,7 +170,7 @@ int write_unraisable(PyObject *where) noexcept {
     set_exception(error.get());
     if (passes)
         return -1;
-    PyErr_WriteUnraisable(where);
+    tell_unraisable(where);
     return 0;
 }
 

@@ -9,6 +9,41 @@
 
 namespace aiobridge::core {
 
+/// Stops a thread for ever, unless it is told that all went well.
+class HangOnUnwind {
+public:
+    HangOnUnwind() noexcept = default;
+    HangOnUnwind(const HangOnUnwind &) = delete;
+    HangOnUnwind &operator=(const HangOnUnwind &) = delete;
+    ~HangOnUnwind() {
+        while (!returned_)
+            std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+    void returned() noexcept { returned_ = true; }
+
+private:
+    bool returned_ = false;
+};
+
+/// Calls foreign Python code. GIL. While the interpreter exits, Python up to 3.13 ends a thread that wants the GIL back
+/// by unwinding it, which would go through our frames without the GIL, and abort the process at the first noexcept. So
+/// the thread stops here, as Python 3.14 does it. Not inlined: the guard must be in a frame that is allowed to unwind.
+template <class F> [[gnu::noinline]] auto guarded(F &&call) {
+    HangOnUnwind guard;
+    auto result = call();
+    guard.returned();
+    return result;
+}
+
+/// Gives up a reference. GIL. What it frees may be foreign code's to free. (Without a GIL another thread's last
+/// reference can become ours after the question; then it is as unguarded as Py_DECREF.)
+inline void drop(PyObject *object) {
+    if (Py_REFCNT(object) > 1)
+        Py_DECREF(object);
+    else
+        guarded([object] { return Py_DECREF(object), true; });
+}
+
 /// An owned reference, or null. GIL.
 class Ref {
 public:
@@ -24,7 +59,10 @@ public:
         Ref old(std::exchange(object_, std::exchange(other.object_, nullptr)));
         return *this;
     }
-    ~Ref() { Py_XDECREF(object_); }
+    ~Ref() {
+        if (object_)
+            drop(object_);
+    }
     PyObject *get() const noexcept { return object_; }
     PyObject *release() noexcept { return std::exchange(object_, nullptr); }
     explicit operator bool() const noexcept { return object_ != nullptr; }
@@ -32,6 +70,9 @@ public:
 private:
     PyObject *object_ = nullptr;
 };
+
+/// Tells the unraisable hook of the pending error.
+void tell_unraisable(PyObject *where) noexcept;
 
 /// Keeps the pending error aside while other Python code runs.
 class ErrorAside {
@@ -60,32 +101,6 @@ bool must_pass(PyObject *exception) noexcept;
 
 /// What a weak reference points to, if it lives: a new reference. The weak reference may be null.
 Ref target(PyObject *weak_reference) noexcept;
-
-/// Stops a thread for ever, unless it is told that all went well.
-class HangOnUnwind {
-public:
-    HangOnUnwind() noexcept = default;
-    HangOnUnwind(const HangOnUnwind &) = delete;
-    HangOnUnwind &operator=(const HangOnUnwind &) = delete;
-    ~HangOnUnwind() {
-        while (!returned_)
-            std::this_thread::sleep_for(std::chrono::hours(1));
-    }
-    void returned() noexcept { returned_ = true; }
-
-private:
-    bool returned_ = false;
-};
-
-/// Calls foreign Python code. GIL. While the interpreter exits, Python up to 3.13 ends a thread that wants the GIL back
-/// by unwinding it, which would go through our frames without the GIL, and abort the process at the first noexcept. So
-/// the thread stops here, as Python 3.14 does it. Not inlined: the guard must be in a frame that is allowed to unwind.
-template <class F> [[gnu::noinline]] auto guarded(F &&call) {
-    HangOnUnwind guard;
-    auto result = call();
-    guard.returned();
-    return result;
-}
 
 /// Any thread, also one that Python does not know.
 bool holds_gil() noexcept;
@@ -116,7 +131,7 @@ public:
     ~InContext() {
         const ErrorAside error;
         if (context_ && PyContext_Exit(context_.get()) != 0)
-            PyErr_WriteUnraisable(context_.get());
+            tell_unraisable(context_.get());
     }
     InContext(const InContext &) = delete;
     InContext &operator=(const InContext &) = delete;
@@ -126,8 +141,11 @@ private:
     Ref context_;
 };
 
-/// An aiobridge exception with a formatted message.
+/// An aiobridge exception with a formatted message, as PyErr_Format; it may show foreign objects.
 PyObject *raise(PyObject *type, const char *format, ...) noexcept;
+
+/// A text that shows foreign objects, as PyUnicode_FromFormat; or null with an error.
+Ref formatted(const char *format, ...) noexcept;
 
 /// Whether a loop says yes to is_closed, or to is_running: 1 or 0, or -1 with what it raised, which on a main thread
 /// may be a signal handler's. GIL.

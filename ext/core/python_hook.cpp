@@ -32,7 +32,7 @@ void call(PythonHook &hook, aiobridge_reason reason) noexcept {
     if (entered && guarded([&] { return Ref(PyObject_CallOneArg(hook.function.get(), reason_word(reason))); }))
         return;
     Ref error = take_exception();
-    const Ref text = guarded([&] { return Ref(PyUnicode_FromFormat("the hook %R raised", hook.function.get())); });
+    const Ref text = formatted("the hook %R raised", hook.function.get());
     const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
     PyErr_Clear();
     hook.runtime.report(utf8 ? utf8 : "a hook raised", error.release());

@@ -24,8 +24,9 @@ public:
         const Ref arguments(text ? Py_BuildValue("(sO)", "%s", text.get()) : nullptr);
         const Ref method(arguments ? PyObject_GetAttrString(names.logger, "error") : nullptr);
         const Ref keywords(method && exception_ ? Py_BuildValue("{sO}", "exc_info", exception_.get()) : nullptr);
-        if (!method || PyErr_Occurred() || !Ref(PyObject_Call(method.get(), arguments.get(), keywords.get())))
-            PyErr_WriteUnraisable(names.logger);
+        if (!method || PyErr_Occurred() ||
+            !guarded([&] { return Ref(PyObject_Call(method.get(), arguments.get(), keywords.get())); }))
+            tell_unraisable(names.logger);
         return 0;
     }
 

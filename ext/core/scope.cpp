@@ -129,7 +129,7 @@ struct Scope::Methods {
         Scope &scope = of(self);
         scope.left_.store(true, std::memory_order_relaxed);
         Objects objects;
-        const Ref why(PyUnicode_FromFormat("%R was left", self));
+        const Ref why = formatted("%R was left", self);
         if (!why || !objects.find(scope))
             return nullptr;
         Ref interrupt;
@@ -196,7 +196,7 @@ struct Scope::Methods {
     }
 
     static PyObject *repr(PyObject *self) noexcept {
-        return PyUnicode_FromFormat("<aiobridge.Scope %S>", reinterpret_cast<ScopeObject *>(self)->name);
+        return formatted("<aiobridge.Scope %S>", reinterpret_cast<ScopeObject *>(self)->name).release();
     }
 
     static void dealloc(PyObject *self) noexcept {

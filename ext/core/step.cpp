@@ -79,7 +79,7 @@ void stop_waiting(Stream *stream, Next *next) noexcept {
         return;
     const ErrorAside error;
     if (!guarded([&] { return Ref(PyObject_CallMethodNoArgs(timer.get(), names.cancel)); }))
-        PyErr_WriteUnraisable(timer.get());
+        tell_unraisable(timer.get());
 }
 
 // The task sleeps until the channel's wake, or the deadline.

@@ -35,7 +35,7 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
     using Clock = std::chrono::steady_clock;
     auto deadline = Clock::time_point::max();
     if (timeout && timeout != Py_None) {
-        const double seconds = PyFloat_AsDouble(timeout);
+        const double seconds = guarded([&] { return PyFloat_AsDouble(timeout); });
         if (seconds == -1.0 && PyErr_Occurred())
             return -1;
         if (std::isnan(seconds)) {

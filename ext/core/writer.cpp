@@ -124,7 +124,7 @@ bool read_timeout(PyObject *given, std::uint64_t &nanoseconds) noexcept {
     nanoseconds = UINT64_MAX;
     if (given == Py_None)
         return true;
-    const double seconds = PyFloat_AsDouble(given);
+    const double seconds = guarded([&] { return PyFloat_AsDouble(given); });
     if (seconds == -1.0 && PyErr_Occurred())
         return false;
     if (std::isnan(seconds) || seconds < 0) {

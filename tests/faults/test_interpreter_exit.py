@@ -1,6 +1,7 @@
 """The interpreter's exit with native threads that post at full speed, or that are inside it."""
 
 import signal
+import sysconfig
 import time
 
 import pytest
@@ -48,6 +49,10 @@ IN_TRAFFIC = """
         await asyncio.sleep(0)
     """
 
+# Seconds. Without a GIL, Python 3.13 yields the processor 40 times whenever it closes a file, for a lock that the thread
+# holds itself; with eight threads that take it, the files of a traceback are seconds, if other processes run too.
+LIMIT = 15 if sysconfig.get_config_var("Py_GIL_DISABLED") else 5
+
 TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -63,7 +68,7 @@ def leave(run_python, wakeup, loop_class):
             assert done.returncode == code, done.stderr
             # Without the stacks, which are indented.
             assert [line for line in done.stderr.splitlines() if line and line[0] != " "] == [*error], done.stderr
-            assert now - float(done.stdout) < 5
+            assert now - float(done.stdout) < LIMIT
 
     return run
 
@@ -277,6 +282,57 @@ def test_52_the_hook_thread_is_ended_by_python_inside_a_hook_and_nothing_aborts(
         assert done.stderr.count("\n") == 1
         assert "hook did not return within 5 s of the interpreter's exit" in done.stderr
         assert (done.stdout, done.returncode) == ("", 3)
+
+
+# A daemon thread, in foreign code that ours calls, asks for the GIL again and again while Python goes.
+FOREIGN = (
+    GIVING_UP
+    + """
+def stay(*_, sleep=time.sleep):
+    inside.set()
+    while True:
+        sleep(0.001)
+class Shown:
+    __repr__ = stay
+class Freed:
+    __del__ = stay
+class Unable({Loop}):
+    def call_exception_handler(self, context):
+        raise KeyError("nobody listens")
+async def main():
+    promise, future = aiobridge.make_promise()
+    {call}
+threading.Thread(target=lambda: Unable().run_until_complete(main()), daemon=True).start()
+inside.wait()
+lingering = Lingering()
+sys.exit(3)
+"""
+)
+
+
+CALLS = {
+    "repr": "promise.set_exception(Shown())",
+    "result": """
+    promise.set_result(Freed())
+    while not future.done():
+        await asyncio.sleep(0)
+    del future
+""",
+    "report": """
+    promise.set_exception(KeyError("nobody takes it"))
+    while not future.done():
+        await asyncio.sleep(0)
+    sys.unraisablehook = stay
+    del future
+""",
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_52_a_daemon_thread_is_ended_by_python_inside_what_ours_calls_and_nothing_aborts(run_python, loop_class, call):
+    for _ in range(sizes.EXITS):
+        done = run_python(FOREIGN.format(Loop=loop_class, call=call))
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 3)
 
 
 def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_class):
