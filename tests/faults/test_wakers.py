@@ -150,8 +150,8 @@ def test_34_late_posts_never_reach_a_recycled_descriptor(new_loop, make):
             for descriptor in ends:
                 os.close(descriptor)
     del promise, future, writer, stream
-    # All of aiobridge's are closed: the notifier may not have let go of the bridge yet. Or, without a GIL, it has called
-    # the loop while that was closed: then they are garbage.
+    # All of aiobridge's are closed: the notifier may not have let go of the bridge yet; or, without a GIL, has called
+    # the loop while that was closed, and they are garbage.
     wait_for(lambda: gc.collect() is not None and eventfds() <= before)
 
 
