@@ -37,12 +37,12 @@ PyObject *make(PyObject *stream, Request request, const char *method, Py_ssize_t
     request.limit = static_cast<std::size_t>(limit);
     request.delay = std::chrono::duration_cast<std::chrono::nanoseconds>(
         std::chrono::duration<double>(delay < longest ? delay : longest));
-    PyObject *object = batches_type->tp_alloc(batches_type, 0);
+    Ref object = new_object(batches_type);
     if (!object)
         return nullptr;
-    as_batches(object)->stream = as_stream(Ref::borrow(stream).release());
-    as_batches(object)->request = request;
-    return object;
+    as_batches(object.get())->stream = as_stream(Ref::borrow(stream).release());
+    as_batches(object.get())->request = request;
+    return object.release();
 }
 
 PyObject *anext(PyObject *self) noexcept { return make_next(as_batches(self)->stream, as_batches(self)->request); }
@@ -87,6 +87,11 @@ PyType_Spec spec = {"aiobridge._core.Batches", sizeof(Batches), 0,
 char max_items[] = "max_items", max_delay[] = "max_delay";
 char *parameters[] = {max_items, max_delay, nullptr};
 
+// What is given may be a number by foreign code.
+int parse(PyObject *args, PyObject *keywords, const char *format, Py_ssize_t &limit, double &delay) noexcept {
+    return guarded([&] { return PyArg_ParseTupleAndKeywords(args, keywords, format, parameters, &limit, &delay); });
+}
+
 } // namespace
 
 int register_batches(PyObject *module) noexcept {
@@ -97,7 +102,7 @@ int register_batches(PyObject *module) noexcept {
 PyObject *stream_batches(PyObject *stream, PyObject *args, PyObject *keywords) noexcept {
     Py_ssize_t limit = 512;
     double delay = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|nd:batches", parameters, &limit, &delay))
+    if (!parse(args, keywords, "|nd:batches", limit, delay))
         return nullptr;
     return make(stream, {Request::Kind::batch}, "batches", limit, delay);
 }
@@ -105,7 +110,7 @@ PyObject *stream_batches(PyObject *stream, PyObject *args, PyObject *keywords) n
 PyObject *stream_arrays(PyObject *self, PyObject *args, PyObject *keywords) noexcept {
     Py_ssize_t limit = 65536;
     double delay = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|nd:arrays", parameters, &limit, &delay))
+    if (!parse(args, keywords, "|nd:arrays", limit, delay))
         return nullptr;
     // An empty array now: where the type has no dtype, that is said here and not at the first event.
     const auto make_array = as_stream(self)->converter->array;

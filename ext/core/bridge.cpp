@@ -96,7 +96,7 @@ BridgeRef Bridge::make(PyObject *loop, WakeMode mode) {
               loop);
         return BridgeRef();
     }
-    Ref reference(PyWeakref_NewRef(loop, nullptr));
+    Ref reference(guarded([loop] { return PyWeakref_NewRef(loop, nullptr); }));
     if (!reference)
         return BridgeRef();
     BridgeRef bridge;

@@ -90,7 +90,8 @@ public:
     /// destructors of the tasks that waited; the notifier may not, and hands the references on.
     void close(aiobridge_reason reason, bool drop_now);
     /// GIL. The loop could not be called: closes, and reports the pending error unless it is that the loop is closed.
-    void give_up(PyObject *loop, bool drop_now);
+    /// -1 with an error that must pass, which came when the loop was asked.
+    int give_up(PyObject *loop, bool drop_now);
     bool is_closed() const noexcept { return inbox.is_closed() || runtime.closed(); }
 
     /// GIL: a new reference, null when the loop is gone.
@@ -149,8 +150,9 @@ private:
     std::unique_ptr<Waker> waker_;
     WakeMode mode_ = WakeMode::call_soon;
     bool has_readers_ = true;
-    PythonLock lock_;    // guards all below, which the thread that closes and the loop's may both use
-    Ref loop_reference_; // a weak reference
+    bool says_if_closed_ = true; // the notifier alone
+    PythonLock lock_;            // guards all below, which the thread that closes and the loop's may both use
+    Ref loop_reference_;         // a weak reference
     Ref drain_;
     Batch batch_;
     Member members_; // the ring's head; null links once closed

@@ -31,7 +31,7 @@ private:
 // Contextvars of whoever happens to use the loop first must not be those in which every result is converted.
 class EmptyContext {
 public:
-    EmptyContext() noexcept : context_(PyContext_New()) {
+    EmptyContext() noexcept : context_(guarded([] { return PyContext_New(); })) {
         if (context_ && PyContext_Enter(context_.get()) != 0)
             context_ = Ref();
     }
@@ -46,14 +46,6 @@ public:
 private:
     Ref context_;
 };
-
-// For those who have nobody to raise at: what it raised is told.
-bool says_it_is_closed(PyObject *loop) {
-    const int closed = loop_says(loop, names.is_closed);
-    if (closed < 0)
-        tell_unraisable(loop);
-    return closed > 0;
-}
 
 } // namespace
 
@@ -121,8 +113,9 @@ int Bridge::watch(PyObject *loop, PyObject *reader, WakeMode wanted) {
     try {
         runtime.notifier.start();
     } catch (const std::system_error &error) {
-        if (has_readers_)
-            guarded([&] { return Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get())); });
+        const auto unwatch = [&] { return Ref(PyObject_CallMethod(loop, "remove_reader", "O", descriptor.get())); };
+        if (has_readers_ && !guarded(unwatch) && write_unraisable(loop) != 0)
+            return -1;
         raise(PyExc_RuntimeError,
               "aiobridge cannot serve %R: its notifier thread cannot be started (%s); "
               "aiobridge.configure(wakeup='fd') needs no thread",
@@ -142,27 +135,40 @@ void Bridge::call_loop() {
     const CollectorOff collector;
     AIOBRIDGE_PAUSE("bridge.call");
     PyObject *arguments[] = {loop.get(), callable.get()};
-    if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); }))
-        give_up(loop.get(), false);
-    else if (says_it_is_closed(loop.get()))
-        close(AIOBRIDGE_LOOP_CLOSED, false); // some loops take calls after their end, and never run them
+    if (!guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon_threadsafe, arguments, 2, nullptr)); })) {
+        if (give_up(loop.get(), false) != 0)
+            tell_unraisable(loop.get()); // on this thread nobody is to be interrupted
+    } else if (says_if_closed_) {
+        // Some loops take calls after their end, and never run them. One that cannot be asked is asked once.
+        const int closed = loop_says(loop.get(), names.is_closed);
+        if (closed > 0)
+            close(AIOBRIDGE_LOOP_CLOSED, false);
+        if (closed < 0) {
+            says_if_closed_ = false;
+            tell_unraisable(loop.get());
+        }
+    }
     if (Py_REFCNT(loop.get()) == 1)
         drop_later(runtime, std::move(loop));
 }
 
-void Bridge::give_up(PyObject *loop, bool drop_now) {
+int Bridge::give_up(PyObject *loop, bool drop_now) {
     // Usually RuntimeError, Event loop is closed; other loops raise other things. Whatever it was, nothing can be
     // delivered to this loop.
     const Ref error = take_exception();
-    if (!says_it_is_closed(loop)) {
-        const Ref text = guarded([&] {
-            return Ref(PyUnicode_FromFormat("a loop is given up, because it could not be called: %R", error.get()));
-        });
+    const int closed = loop_says(loop, names.is_closed);
+    const Ref passing = closed < 0 && write_unraisable(loop) != 0 ? take_exception() : Ref();
+    if (closed <= 0) {
+        const Ref text = formatted("a loop is given up, because it could not be called: %R", error.get());
         const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
-        PyErr_Clear();
+        clear_error();
         runtime.report(utf8 ? utf8 : "a loop is given up, because it could not be called");
     }
     close(AIOBRIDGE_LOOP_CLOSED, drop_now);
+    if (!passing)
+        return 0;
+    set_exception(passing.get());
+    return -1;
 }
 
 } // namespace aiobridge::core

@@ -23,13 +23,13 @@ bool is_awaitable(PyObject *object) noexcept {
 class Words {
 public:
     explicit Words(PyObject *exception) noexcept : type_(qualified_name(Py_TYPE(exception))) {
-        PyErr_Clear();
+        clear_error();
         const Ref lines(guarded([&] { return PyObject_CallOneArg(names.format_exception, exception); }));
         const Ref nothing(lines ? PyUnicode_FromString("") : nullptr);
         traceback_ = Ref(nothing ? PyUnicode_Join(nothing.get(), lines.get()) : nullptr);
-        PyErr_Clear();
+        clear_error();
         message_ = Ref(guarded([&] { return PyObject_Str(exception); }));
-        PyErr_Clear();
+        clear_error();
     }
     void tell(const aiobridge_call_type &type, void *payload) const noexcept {
         const aiobridge_call_error error{sizeof error, AIOBRIDGE_ACCEPTED, AIOBRIDGE_OPEN,  0,
@@ -40,14 +40,14 @@ public:
 private:
     static PyObject *qualified_name(PyTypeObject *type) noexcept {
         const Ref name(PyType_GetQualName(type)),
-            module(PyObject_GetAttrString(reinterpret_cast<PyObject *>(type), "__module__"));
+            module(guarded([=] { return PyObject_GetAttrString(reinterpret_cast<PyObject *>(type), "__module__"); }));
         if (!name || !module || PyUnicode_CompareWithASCIIString(module.get(), "builtins") == 0)
             return Ref::borrow(name.get()).release();
         return formatted("%S.%U", module.get(), name.get()).release();
     }
     static const char *text(const Ref &string) noexcept {
         const char *utf8 = string ? PyUnicode_AsUTF8(string.get()) : nullptr;
-        PyErr_Clear();
+        clear_error();
         return utf8 ? utf8 : "";
     }
     Ref type_, message_, traceback_;
@@ -185,7 +185,7 @@ bool Call::watch(PyObject *task) noexcept {
     if (!capsule)
         return false;
     retain();
-    const Ref callback(PyCFunction_New(&method, capsule.get()));
+    const Ref callback = new_function(&method, capsule.get());
     if (!callback || !guarded([&] { return Ref(PyObject_CallMethod(task, "add_done_callback", "O", callback.get())); }))
         return false;
     callback_.add_running(*this, task);
@@ -254,7 +254,7 @@ int Call::report(PyObject *exception) noexcept {
     const Ref function = function_of(as_handler(handler_.get()));
     const Ref message = formatted("%R, called by native code, raised", function ? function.get() : Py_None);
     const char *text = message ? PyUnicode_AsUTF8(message.get()) : nullptr;
-    PyErr_Clear();
+    clear_error();
     if (loop)
         return call_exception_handler(loop.get(), text ? text : "a callback raised", exception, nullptr);
     set_exception(exception);

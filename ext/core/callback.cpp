@@ -108,7 +108,7 @@ void Callback::end_running(aiobridge_reason reason, bool drop_now) noexcept {
 Ref Callback::cancel(PyObject *task) noexcept {
     if (bridge_.runs_here())
         return guarded([&] { return Ref(PyObject_CallMethodNoArgs(task, names.cancel)); });
-    const Ref loop = bridge_.loop(), method(PyObject_GetAttr(task, names.cancel));
+    const Ref loop = bridge_.loop(), method(guarded([=] { return PyObject_GetAttr(task, names.cancel); }));
     if (!loop || !method)
         return loop ? Ref() : Ref::borrow(Py_None); // a loop that is gone has no tasks
     PyObject *arguments[] = {loop.get(), method.get()};
@@ -148,9 +148,7 @@ PyObject *Callback::describe() noexcept {
     if (!function || !task)
         return PyUnicode_FromString("a callback"); // it has ended since
     // Their reprs are foreign code, which may end both.
-    return guarded([&] {
-        return PyUnicode_FromFormat("the callback %R, of which a call is still run by %R", function.get(), task.get());
-    });
+    return formatted("the callback %R, of which a call is still run by %R", function.get(), task.get()).release();
 }
 
 void Callback::close_own_end() noexcept {

@@ -66,7 +66,7 @@ PyObject *take_batch(Stream *stream, std::size_t limit) noexcept {
     for (std::size_t count = 0; count < limit; ++count) {
         const Ref event(take_event(stream));
         if (event) {
-            if ((!events && !(events = Ref(PyList_New(0)))) || PyList_Append(events.get(), event.get()) != 0)
+            if ((!events && !(events = new_list())) || PyList_Append(events.get(), event.get()) != 0)
                 return nullptr;
             continue;
         }

@@ -21,7 +21,7 @@ PyObject *make_stream_stats(const Counts &counts) noexcept {
         {"would_deadlock", counts.refused[AIOBRIDGE_WOULD_DEADLOCK]},
         {"no_memory", counts.refused[AIOBRIDGE_NO_MEMORY]},
     };
-    const Ref keywords(PyDict_New()), none(PyTuple_New(0));
+    const Ref keywords = new_dict(), none(PyTuple_New(0));
     if (!keywords || !none)
         return nullptr;
     for (const auto &[name, value] : fields) {

@@ -43,7 +43,7 @@ bool may_resume(Bridge &bridge, PyObject *loop, Ref &interrupt) {
     if (task)
         return !bridge.debug && task.get() == Py_None;
     if (!keep_interrupt(interrupt))
-        PyErr_Clear();
+        clear_error();
     return false;
 }
 
@@ -58,7 +58,8 @@ bool schedule(Bridge &bridge, PyObject *loop, Ref &interrupt) {
         if (guarded([&] { return Ref(PyObject_VectorcallMethod(names.call_soon, arguments, 2, nullptr)); }))
             bridge.scheduled = true;
         else if (!keep_interrupt(interrupt)) {
-            bridge.give_up(loop, true);
+            if (bridge.give_up(loop, true) != 0)
+                keep_interrupt(interrupt);
             return false;
         } // else try again: a second call of the drain does no harm, a missing one does
     }
@@ -100,7 +101,7 @@ class OutsideContext {
 public:
     explicit OutsideContext(bool leave) noexcept : context_(leave ? Ref::borrow(PyThreadState_Get()->context) : Ref()) {
         if (context_ && PyContext_Exit(context_.get()) != 0) {
-            PyErr_Clear(); // a lazily made context, which was never entered
+            clear_error(); // a lazily made context, which was never entered
             context_ = Ref();
         }
     }

@@ -11,11 +11,11 @@ namespace aiobridge::core {
 namespace {
 
 Future *new_future(Bridge *bridge) noexcept {
-    auto *future = as_future(future_type->tp_alloc(future_type, 0));
+    Ref future = new_object(future_type);
     if (!future)
         return nullptr;
-    init_future(future, bridge);
-    return future;
+    init_future(as_future(future.get()), bridge);
+    return as_future(future.release());
 }
 
 // The state has just become final: out of the bridge's list, callbacks called, our own reference dropped. The caller
@@ -133,8 +133,10 @@ PyObject *raise_no_loop(Future *future) noexcept {
 
 PyObject *future_cancelled_error(Future *future) noexcept {
     const Ref message = copy_of(future, &Future::cancel_message);
-    return message ? PyObject_CallOneArg(names.cancelled_error, message.get())
-                   : PyObject_CallNoArgs(names.cancelled_error);
+    return guarded([&] {
+        return message ? PyObject_CallOneArg(names.cancelled_error, message.get())
+                       : PyObject_CallNoArgs(names.cancelled_error);
+    });
 }
 
 PyObject *future_outcome(Future *future) noexcept {

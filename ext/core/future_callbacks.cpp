@@ -69,7 +69,7 @@ Added add(Future *future, PyObject *callback, PyObject *context, const Ref &pair
 } // namespace
 
 Ref callbacks_of(Future *future) noexcept {
-    Ref all(PyList_New(0)), callback, context, more;
+    Ref all = new_list(), callback, context, more;
     {
         const Locked lock(as_object(future));
         callback = Ref::borrow(future->callback);
@@ -78,7 +78,7 @@ Ref callbacks_of(Future *future) noexcept {
     }
     if (!all || !callback)
         return all;
-    const Ref pair(PyTuple_Pack(2, callback.get(), context.get()));
+    const Ref pair = new_pair(callback.get(), context.get());
     if (!pair || PyList_Append(all.get(), pair.get()) != 0 ||
         (more && PyList_SetSlice(all.get(), 1, 1, more.get()) != 0))
         return Ref();
@@ -95,15 +95,14 @@ PyObject *add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize
         return nullptr;
     if (!bridge_of(future))
         return raise_no_loop(future);
-    const Ref context =
-        named == 1 && arguments[1] != Py_None ? Ref::borrow(arguments[1]) : Ref(PyContext_CopyCurrent());
+    const Ref context = named == 1 && arguments[1] != Py_None ? Ref::borrow(arguments[1]) : current_context();
     if (!context)
         return nullptr;
     Ref pair, list;
     Added added = add(future, arguments[0], context.get(), pair, list);
     if (added == Added::not_the_first) {
-        pair = Ref(PyTuple_Pack(2, arguments[0], context.get()));
-        list = Ref(PyList_New(0));
+        pair = new_pair(arguments[0], context.get());
+        list = new_list();
         if (!pair || !list)
             return nullptr;
         added = add(future, arguments[0], context.get(), pair, list);

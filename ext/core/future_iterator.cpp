@@ -68,10 +68,13 @@ PyObject *throw_method(PyObject *self, PyObject *const *arguments, Py_ssize_t co
     if (count < 1 || count > 3)
         return raise(PyExc_TypeError, "throw() takes an exception");
 #if PY_VERSION_HEX >= 0x030c0000
-    if (count > 1 && PyErr_WarnEx(PyExc_DeprecationWarning,
-                                  "the (type, exc, tb) signature of throw() is deprecated, use the single-arg "
-                                  "signature instead.",
-                                  1) < 0)
+    const auto warn = [] {
+        return PyErr_WarnEx(PyExc_DeprecationWarning,
+                            "the (type, exc, tb) signature of throw() is deprecated, use the single-arg signature "
+                            "instead.",
+                            1);
+    };
+    if (count > 1 && guarded(warn) < 0)
         return nullptr;
 #endif
     PyObject *type = arguments[0];
@@ -85,7 +88,7 @@ PyObject *throw_method(PyObject *self, PyObject *const *arguments, Py_ssize_t co
             return raise(PyExc_TypeError, "throw() takes an exception, or its class and a value, not both");
         exception = Ref::borrow(type);
     } else if (PyExceptionClass_Check(type)) {
-        PyErr_SetObject(type, value);
+        guarded([=] { return PyErr_SetObject(type, value), true; });
         exception = take_exception(); // which makes the object
     } else {
         return raise(PyExc_TypeError, "throw() takes an exception, not %R", type);
@@ -151,10 +154,10 @@ int register_future_iterator(PyObject *module) noexcept {
 }
 
 PyObject *make_future_iterator(Future *future) noexcept {
-    auto *iterator = as_iterator(iterator_type->tp_alloc(iterator_type, 0));
+    Ref iterator = new_object(iterator_type);
     if (iterator)
-        iterator->future = reinterpret_cast<Future *>(Ref::borrow(reinterpret_cast<PyObject *>(future)).release());
-    return reinterpret_cast<PyObject *>(iterator);
+        as_iterator(iterator.get())->future = as_future(Ref::borrow(as_object(future)).release());
+    return iterator.release();
 }
 
 PyObject *stop_with_value(PyObject *value) noexcept {
@@ -162,8 +165,8 @@ PyObject *stop_with_value(PyObject *value) noexcept {
     if (value == Py_None)
         return nullptr;
     if (PyTuple_Check(value) || PyExceptionInstance_Check(value)) {
-        if (const Ref stop{PyObject_CallOneArg(PyExc_StopIteration, value)})
-            PyErr_SetObject(PyExc_StopIteration, stop.get());
+        if (const Ref stop{guarded([=] { return PyObject_CallOneArg(PyExc_StopIteration, value); })})
+            set_exception(stop.get());
     } else {
         PyErr_SetObject(PyExc_StopIteration, value);
     }

@@ -86,7 +86,7 @@ PyObject *await(PyObject *self) noexcept { return make_future_iterator(as_future
 
 // asyncio's own words, which tell the result and the callbacks.
 PyObject *asyncio_repr(PyObject *self) noexcept {
-    const Ref module(PyImport_ImportModule("asyncio.base_futures"));
+    const Ref module(guarded([] { return PyImport_ImportModule("asyncio.base_futures"); }));
     const Ref function(module ? PyObject_GetAttrString(module.get(), "_future_repr") : nullptr);
     return function ? guarded([&] { return PyObject_CallOneArg(function.get(), self); }) : nullptr;
 }
@@ -111,8 +111,9 @@ PyObject *repr(PyObject *self) noexcept {
     const Ref caller(PyObject_GetAttrString(frame, "filename")), line(PyObject_GetAttrString(frame, "lineno"));
     if (!caller || !line)
         return nullptr;
-    return PyUnicode_FromFormat("<aiobridge.Future %s, made at %U, %U, created at %S:%S>", state, made.get(),
-                                loop.get(), caller.get(), line.get());
+    return formatted("<aiobridge.Future %s, made at %U, %U, created at %S:%S>", state, made.get(), loop.get(),
+                     caller.get(), line.get())
+        .release();
 }
 
 constexpr PyObject *Future::*fields[] = {&Future::callback,        &Future::context,   &Future::more_callbacks,
@@ -188,7 +189,7 @@ void dealloc(PyObject *self) noexcept {
     if (future->operation)
         future->operation->future.clear();
     if (future->weak_references)
-        PyObject_ClearWeakRefs(self);
+        clear_weak_references(self);
     // Nobody waits any more: a pending operation is abandoned, which reaches its hook on the hook thread.
     if (future->operation)
         future->operation->release_consumer();

@@ -27,7 +27,7 @@ void gil_release(const aiobridge_gil_state &state) {
         return;
     // Not held: Python ends this thread by unwinding it, and we are in the destructor of the guard.
     if (holds_gil())
-        Interpreter::release(state.token);
+        guarded([&] { return Interpreter::release(state.token), true; }); // it frees what is the thread's own
     static_cast<Gate *>(state.gate)->leave();
 }
 

@@ -68,8 +68,8 @@ int register_handler() noexcept {
 }
 
 Ref make_handler(Callback &callback, PyObject *function) noexcept {
-    Ref context(PyContext_CopyCurrent());
-    Ref made(context ? handler_type->tp_alloc(handler_type, 0) : nullptr);
+    Ref context = current_context();
+    Ref made = context ? new_object(handler_type) : Ref();
     if (!made)
         return made;
     Handler *handler = as_handler(made.get());

@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <cstdint>
+#include <new>
 
 namespace aiobridge::core {
 
@@ -14,8 +15,7 @@ namespace {
 // Until we are inside, and no longer: Python waits for guards without end, our exit only for so long.
 class Guard {
 public:
-    explicit Guard(void *view) noexcept
-        : guard_(view ? PyInterpreterGuard_FromView(static_cast<PyInterpreterView *>(view)) : nullptr) {}
+    explicit Guard(void *view) noexcept : guard_(PyInterpreterGuard_FromView(static_cast<PyInterpreterView *>(view))) {}
     ~Guard() {
         if (guard_)
             PyInterpreterGuard_Close(guard_);
@@ -30,7 +30,10 @@ private:
 
 } // namespace
 
-Interpreter::Interpreter() noexcept : state_(PyInterpreterState_Get()), view_(PyInterpreterView_FromMain()) {}
+Interpreter::Interpreter() : state_(PyInterpreterState_Get()), view_(PyInterpreterView_FromMain()) {
+    if (!view_)
+        throw std::bad_alloc();
+}
 
 bool Interpreter::attach(PyThreadState *&own) const {
     const Guard guard(view_);
@@ -49,7 +52,7 @@ void Interpreter::release(void *token) { PyThreadState_Release(static_cast<PyThr
 
 #else
 
-Interpreter::Interpreter() noexcept : state_(PyInterpreterState_Get()) {}
+Interpreter::Interpreter() : state_(PyInterpreterState_Get()) {}
 
 bool Interpreter::attach(PyThreadState *&own) const {
     if (!own && !(own = PyThreadState_New(state_)))

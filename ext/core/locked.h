@@ -18,7 +18,10 @@ namespace aiobridge::core {
 class Locked {
 public:
 #if defined(Py_GIL_DISABLED)
-    explicit Locked(PyObject *object) noexcept { PyCriticalSection_Begin(&section_, object); }
+    // Guarded: who waits for the lock lets go of the interpreter, and may not come back while that exits.
+    explicit Locked(PyObject *object) noexcept {
+        guarded([&] { return PyCriticalSection_Begin(&section_, object), true; });
+    }
     ~Locked() { PyCriticalSection_End(&section_); }
 
 private:
@@ -37,7 +40,9 @@ public:
 class PythonLock {
 public:
 #if defined(Py_GIL_DISABLED)
-    void lock() noexcept { PyMutex_Lock(&mutex_); }
+    void lock() noexcept {
+        guarded([&] { return PyMutex_Lock(&mutex_), true; }); // as Locked
+    }
     void unlock() noexcept { PyMutex_Unlock(&mutex_); }
 
 private:

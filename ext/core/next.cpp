@@ -113,7 +113,7 @@ PyObject *make_next(Stream *stream, const Request &request) noexcept {
         PyObject_Init(reinterpret_cast<PyObject *>(next), next_type);
         PyObject_GC_Track(next);
     } else {
-        next = as_next(next_type->tp_alloc(next_type, 0));
+        next = as_next(new_object(next_type).release());
         if (!next)
             return nullptr;
     }

@@ -30,7 +30,8 @@ void notify_loop(Node *node) {
         runtime.gate.leave();
         if (inside)
             break;
-        // There was no memory. Nobody else will wake this loop, so until there is.
+        // There was no memory, or the interpreter is about to close the gate. Nobody else will wake this loop, so until
+        // there is, or it has.
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
     AIOBRIDGE_PAUSE("notifier.called");

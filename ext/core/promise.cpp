@@ -88,7 +88,7 @@ PyObject *make_promise(PyObject *, PyObject *) noexcept {
         return nullptr;
     }
     reinterpret_cast<Promise *>(promise.get())->operation = operation;
-    return PyTuple_Pack(2, promise.get(), future.get());
+    return new_pair(promise.get(), future.get()).release();
 }
 
 PyMethodDef methods[] = {

@@ -68,7 +68,7 @@ int init_names() noexcept {
         return -1;
     // Who has put something else in the place of asyncio.Future goes without.
     if (!(names.done_future = make_done_future()))
-        PyErr_Clear();
+        clear_error();
     return 0;
 }
 
@@ -97,7 +97,7 @@ Ref take_exception() noexcept {
 }
 
 Ref as_runtime_error(Ref exception, const char *message) noexcept {
-    Ref error(PyObject_CallFunction(PyExc_RuntimeError, "s", message));
+    Ref error(guarded([&] { return PyObject_CallFunction(PyExc_RuntimeError, "s", message); }));
     if (!error)
         return take_exception();
     PyException_SetCause(error.get(), Ref::borrow(exception.get()).release());
@@ -154,7 +154,7 @@ int loop_says(PyObject *loop, PyObject *question) noexcept {
 
 int call_exception_handler(PyObject *loop, const char *message, PyObject *exception, PyObject *future,
                            PyObject *source_traceback) noexcept {
-    const Ref context(PyDict_New()), text = to_text(message);
+    const Ref context = new_dict(), text = to_text(message);
     if (context && text && PyDict_SetItemString(context.get(), "message", text.get()) == 0 &&
         (!exception || PyDict_SetItemString(context.get(), "exception", exception) == 0) &&
         (!future || PyDict_SetItemString(context.get(), "future", future) == 0) &&
@@ -182,12 +182,11 @@ PyObject *refuse_pickle(PyObject *self, PyObject *) noexcept {
 }
 
 PyObject *running_loop() noexcept {
-    PyObject *loop = PyObject_CallNoArgs(names.get_running_loop);
-    // Borrowed: the thread that runs the loop holds it.
-    Py_XDECREF(loop);
+    const Ref loop(guarded([] { return PyObject_CallNoArgs(names.get_running_loop); }));
     if (!loop)
-        PyErr_Clear();
-    return loop == Py_None ? nullptr : loop;
+        clear_error();
+    // Borrowed: the thread that runs the loop holds it.
+    return loop.get() == Py_None ? nullptr : loop.get();
 }
 
 } // namespace aiobridge::core

@@ -27,7 +27,8 @@ private:
 
 /// Calls foreign Python code. GIL. While the interpreter exits, Python up to 3.13 ends a thread that wants the GIL back
 /// by unwinding it, which would go through our frames without the GIL, and abort the process at the first noexcept. So
-/// the thread stops here, as Python 3.14 does it. Not inlined: the guard must be in a frame that is allowed to unwind.
+/// the thread stops here, as Python 3.14 does it. `call` owns no reference meanwhile: the unwinding would drop it. Not
+/// inlined: the guard must be in a frame that is allowed to unwind.
 template <class F> [[gnu::noinline]] auto guarded(F &&call) {
     HangOnUnwind guard;
     auto result = call();
@@ -35,13 +36,15 @@ template <class F> [[gnu::noinline]] auto guarded(F &&call) {
     return result;
 }
 
-/// Gives up a reference. GIL. What it frees may be foreign code's to free. (Without a GIL another thread's last
-/// reference can become ours after the question; then it is as unguarded as Py_DECREF.)
+/// Gives up a reference. GIL. What it frees may be foreign code's to free.
 inline void drop(PyObject *object) {
-    if (Py_REFCNT(object) > 1)
+#if !defined(Py_GIL_DISABLED) // else another thread's last reference can become ours after the question
+    if (Py_REFCNT(object) > 1) {
         Py_DECREF(object);
-    else
-        guarded([object] { return Py_DECREF(object), true; });
+        return;
+    }
+#endif
+    guarded([object] { return Py_DECREF(object), true; });
 }
 
 /// An owned reference, or null. GIL.
@@ -71,6 +74,37 @@ private:
     PyObject *object_ = nullptr;
 };
 
+/// What takes part in garbage collection: up to Python 3.11 making it can begin one, which runs foreign finalizers.
+/// Null with an error. GIL.
+inline Ref new_object(PyTypeObject *type) {
+    return Ref(guarded([type] { return type->tp_alloc(type, 0); }));
+}
+inline Ref new_list() {
+    return Ref(guarded([] { return PyList_New(0); }));
+}
+inline Ref new_dict() {
+    return Ref(guarded([] { return PyDict_New(); }));
+}
+inline Ref new_pair(PyObject *first, PyObject *second) {
+    return Ref(guarded([=] { return PyTuple_Pack(2, first, second); }));
+}
+inline Ref new_function(PyMethodDef *method, PyObject *self) {
+    return Ref(guarded([=] { return PyCFunction_New(method, self); }));
+}
+inline Ref current_context() {
+    return Ref(guarded([] { return PyContext_CopyCurrent(); }));
+}
+
+/// Calls those who wait for this object's end. By its destructor.
+inline void clear_weak_references(PyObject *self) {
+    guarded([self] { return PyObject_ClearWeakRefs(self), true; });
+}
+
+/// Forgets the pending error, whose traceback may hold the last reference to anything.
+inline void clear_error() {
+    guarded([] { return PyErr_Clear(), true; });
+}
+
 /// Tells the unraisable hook of the pending error.
 void tell_unraisable(PyObject *where) noexcept;
 
@@ -88,9 +122,9 @@ private:
 
 /// Takes the pending error as one normalized exception object with its traceback.
 Ref take_exception() noexcept;
-/// Makes this exception object the pending error.
-inline void set_exception(PyObject *exception) noexcept {
-    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception)), exception);
+/// Makes this exception object the pending error. (Python asks its class, whose metaclass may be foreign.)
+inline void set_exception(PyObject *exception) {
+    guarded([=] { return PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception)), exception), true; });
 }
 
 /// A RuntimeError whose cause is this exception, which cannot be raised as it is; or what went wrong instead.
@@ -109,7 +143,7 @@ bool holds_gil() noexcept;
 class WithoutGil {
 public:
     WithoutGil() noexcept : state_(holds_gil() ? PyEval_SaveThread() : nullptr) {}
-    ~WithoutGil() noexcept(false) {
+    ~WithoutGil() {
         if (state_)
             guarded([this] { return PyEval_RestoreThread(state_), true; });
     }
@@ -124,7 +158,7 @@ private:
 /// can nest.
 class InContext {
 public:
-    explicit InContext(PyObject *context) noexcept : context_(PyContext_Copy(context)) {
+    explicit InContext(PyObject *context) noexcept : context_(guarded([=] { return PyContext_Copy(context); })) {
         if (context_ && PyContext_Enter(context_.get()) != 0)
             context_ = Ref();
     }

@@ -34,7 +34,7 @@ void call(PythonHook &hook, aiobridge_reason reason) noexcept {
     Ref error = take_exception();
     const Ref text = formatted("the hook %R raised", hook.function.get());
     const char *utf8 = text ? PyUnicode_AsUTF8(text.get()) : nullptr;
-    PyErr_Clear();
+    clear_error();
     hook.runtime.report(utf8 ? utf8 : "a hook raised", error.release());
     Bridge::nudge_any();
 }
@@ -47,11 +47,8 @@ void run(void *context, aiobridge_reason reason) {
 void destroy(void *context) {
     const std::unique_ptr<PythonHook> hook(static_cast<PythonHook *>(context));
     const auto drop = [&] {
-        guarded([&] {
-            hook->function = Ref();
-            hook->context = Ref();
-            return true;
-        });
+        hook->function = Ref();
+        hook->context = Ref();
     };
     if (with_gil(hook->runtime, drop))
         return;
@@ -65,7 +62,7 @@ PyObject *install_python_hook(PyObject *function, const char *method, int (*inst
                               void *to) noexcept {
     if (!PyCallable_Check(function))
         return raise(PyExc_TypeError, "%s() takes a function of one argument, the reason; not %R", method, function);
-    Ref context(PyContext_CopyCurrent());
+    Ref context = current_context();
     if (!context)
         return nullptr;
     std::unique_ptr<PythonHook> hook(new (std::nothrow)

@@ -32,7 +32,7 @@ enum class Resumed { yes, must_pass, not_entered };
 
 Resumed resume(Future *future, PyObject *callback, PyObject *context) noexcept {
     if (PyContext_Enter(context) != 0) {
-        PyErr_Clear(); // it is entered already, by a loop inside a task of the same context
+        clear_error(); // it is entered already, by a loop inside a task of the same context
         return Resumed::not_entered;
     }
     const Ref done = guarded([&] { return Ref(PyObject_CallOneArg(callback, argument_of_wakeup(future))); });
@@ -83,7 +83,7 @@ int call_soon(Future *future, PyObject *callback, PyObject *context) noexcept {
     // not at all. Who has queued it refers to it; so do the frames in the traceback, which therefore goes.
     PyException_SetTraceback(error.get(), Py_None);
     if (Py_REFCNT(callback) <= references && !guarded(schedule))
-        PyErr_Clear();
+        clear_error();
     set_exception(error.get());
     return -1;
 }

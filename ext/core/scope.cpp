@@ -166,7 +166,7 @@ struct Scope::Methods {
 
     static PyObject *left_behind(PyObject *self, PyObject *) noexcept {
         Objects objects;
-        Ref descriptions(PyList_New(0));
+        Ref descriptions = new_list();
         if (!descriptions || !objects.find(of(self)))
             return nullptr;
         for (const auto &[kind, object] : objects) {
@@ -202,7 +202,7 @@ struct Scope::Methods {
     static void dealloc(PyObject *self) noexcept {
         PyTypeObject *type = Py_TYPE(self);
         auto *object = reinterpret_cast<ScopeObject *>(self);
-        Py_XDECREF(object->name);
+        const Ref name(std::exchange(object->name, nullptr));
         if (object->scope)
             object->scope->release();
         type->tp_free(self);

@@ -24,7 +24,7 @@ const char *keep(PyObject *text) noexcept {
     Py_ssize_t size = 0;
     const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, &size) : nullptr;
     if (!utf8) {
-        PyErr_Clear(); // a file name that is not UTF-8
+        clear_error(); // a file name that is not UTF-8
         return "?";
     }
     const std::string_view key(utf8, static_cast<std::size_t>(size));
@@ -39,19 +39,20 @@ const char *keep(PyObject *text) noexcept {
 
 bool is_ours(PyFrameObject *frame) noexcept {
     const Ref globals(PyFrame_GetGlobals(frame));
-    const Ref name(PyObject_GetItem(globals.get(), names.name_attribute));
+    const Ref name(guarded([&] { return PyObject_GetItem(globals.get(), names.name_attribute); }));
     const char *utf8 = name && PyUnicode_Check(name.get()) ? PyUnicode_AsUTF8(name.get()) : nullptr;
-    PyErr_Clear();
+    clear_error();
     return utf8 && std::strncmp(utf8, "aiobridge.", std::strlen("aiobridge.")) == 0;
 }
 
 } // namespace
 
 aiobridge_site calling_site() noexcept {
-    Ref frame = Ref::borrow(reinterpret_cast<PyObject *>(PyEval_GetFrame()));
+    // A frame is made an object where it is asked for, and takes part in garbage collection.
+    Ref frame = Ref::borrow(reinterpret_cast<PyObject *>(guarded(PyEval_GetFrame)));
     const auto as_frame = [&] { return reinterpret_cast<PyFrameObject *>(frame.get()); };
     while (frame && is_ours(as_frame()))
-        frame = Ref(reinterpret_cast<PyObject *>(PyFrame_GetBack(as_frame())));
+        frame = Ref(reinterpret_cast<PyObject *>(guarded([&] { return PyFrame_GetBack(as_frame()); })));
     if (!frame)
         return {"?", "?", 0};
     const Ref code(reinterpret_cast<PyObject *>(PyFrame_GetCode(as_frame())));

@@ -52,7 +52,7 @@ PyMethodDef end_wait_method{"end_wait", end_wait, METH_NOARGS, nullptr};
 int set_timer(Stream *stream, PyObject *wait, PyObject *loop, Clock::time_point deadline) noexcept {
     const double seconds = std::max(std::chrono::duration<double>(deadline - Clock::now()).count(), 0.0);
     const Ref delay(PyFloat_FromDouble(seconds));
-    const Ref callback(PyCFunction_New(&end_wait_method, wait));
+    const Ref callback = new_function(&end_wait_method, wait);
     if (!delay || !callback)
         return -1;
     PyObject *arguments[] = {loop, delay.get(), callback.get()};

@@ -153,7 +153,7 @@ void dealloc(PyObject *self) noexcept {
     if (stream->channel)
         stream->channel->stream.clear();
     if (stream->weak_references)
-        PyObject_ClearWeakRefs(self);
+        clear_weak_references(self);
     clear(self);
     // Closed as abandoned, unless it is closed: that reaches the hook on the hook thread.
     if (stream->channel)
@@ -263,7 +263,7 @@ PyObject *stream_object(Channel &channel, const aiobridge_converter *converter) 
                   channel.site().file ? channel.site().file : "?", channel.site().line);
         return nullptr;
     }
-    Ref owner(stream_type->tp_alloc(stream_type, 0));
+    Ref owner = new_object(stream_type);
     if (!owner)
         return nullptr;
     Stream *stream = as_stream(owner.get());

@@ -81,7 +81,7 @@ int wait_for_result(Future *future, PyObject *timeout) noexcept {
             PyEval_RestoreThread(state);
             return true;
         });
-        if (PyErr_CheckSignals() != 0)
+        if (guarded([] { return PyErr_CheckSignals(); }) != 0) // which may collect garbage, too
             return -1;
     }
     return 0;

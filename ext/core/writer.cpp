@@ -26,7 +26,7 @@ Channel &channel_of(PyObject *self) noexcept { return *reinterpret_cast<Writer *
 
 PyObject *push(PyObject *self, PyObject *event) noexcept {
     PyObject *payload = Ref::borrow(event).release(), *evicted = nullptr;
-    const aiobridge_fate fate = guarded([&] { return channel_of(self).push(&payload, &evicted); });
+    const aiobridge_fate fate = channel_of(self).push(&payload, &evicted);
     const Ref refused(fate > AIOBRIDGE_MERGED ? payload : nullptr), replaced(evicted);
     return Ref::borrow(fate_word(fate)).release();
 }
@@ -162,9 +162,11 @@ PyObject *make_stream(PyObject *, PyObject *arguments, PyObject *keywords) noexc
     PyObject *timeout = Py_None;
     aiobridge_overflow policy = 0;
     std::uint64_t nanoseconds = 0;
-    if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|ns$Onn:make_stream", const_cast<char **>(names_), &capacity,
-                                     &overflow, &timeout, &high, &low) ||
-        !find_policy(overflow, policy) || !read_timeout(timeout, nanoseconds))
+    const auto parse = [&] {
+        return PyArg_ParseTupleAndKeywords(arguments, keywords, "|ns$Onn:make_stream", const_cast<char **>(names_),
+                                           &capacity, &overflow, &timeout, &high, &low);
+    };
+    if (!guarded(parse) || !find_policy(overflow, policy) || !read_timeout(timeout, nanoseconds))
         return nullptr;
     // A negative number becomes one that is too large.
     const aiobridge_stream_options options{sizeof options,
@@ -188,7 +190,7 @@ PyObject *make_stream(PyObject *, PyObject *arguments, PyObject *keywords) noexc
         return nullptr;
     }
     reinterpret_cast<Writer *>(writer.get())->channel = channel;
-    return PyTuple_Pack(2, writer.get(), stream.get());
+    return new_pair(writer.get(), stream.get()).release();
 }
 
 PyMethodDef methods[] = {

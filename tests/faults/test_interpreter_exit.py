@@ -9,8 +9,8 @@ import sizes
 
 pytestmark = pytest.mark.timeout(sizes.PATIENCE)
 
-# Eight native threads, which post until the process is gone: four push, four complete what is asked for. `leaving` is
-# printed at the moment from which the exit is timed.
+# Eight native threads push, and complete promises of their own, until the process is gone; four more complete what is
+# asked for. `leaving` is printed at the moment from which the exit is timed.
 FLOOD = """
 import asyncio, os, signal, sys, threading, time, aiobridge, native
 Loop = {Loop}
@@ -21,7 +21,7 @@ def run(main):
 def leaving():
     print(time.monotonic(), flush=True)
 async def main():
-    stream = native.flood(4)
+    stream = native.flood(8)
     count = 0
     async for _ in stream:
         count += 1
@@ -33,7 +33,7 @@ async def main():
 {outside}
 """
 
-# So that wakes and drains go on while the loop is left: without them four threads would fill a stream that nobody
+# So that wakes and drains go on while the loop is left: without them eight threads would fill a stream that nobody
 # reads, and the other four would have nothing to complete.
 IN_TRAFFIC = """
     answers = 0
@@ -75,6 +75,21 @@ def leave(run_python, wakeup, loop_class):
 
 def test_01_returning_from_main_with_eight_threads_posting(leave):
     leave("leaving()", code=0)
+
+
+def test_01_returning_from_main_with_eight_threads_posting_to_a_loop_that_stays_open(leave):
+    inside = """
+    for task in traffic:
+        task.cancel()
+    await asyncio.wait(traffic)
+    native.kept = stream, [server.ask() for _ in range(1000)]
+    leaving()
+"""
+    outside = """
+native.loop = Loop()
+native.loop.run_until_complete(main())
+"""
+    leave(inside, outside=outside, code=0)
 
 
 def test_02_sys_exit_in_a_task_with_eight_threads_posting(leave):
@@ -211,16 +226,24 @@ def test_08_the_exit_gives_up_on_a_native_thread_that_stays_inside_the_gil_guard
     assert (done.stdout, done.returncode) == ("", 0)
 
 
-# A thread is inside of something that never returns, and the exit soon gives up on it.
+# A thread is inside of something that never returns, and the exit soon gives up on it. What is freed last gives that
+# thread the time to ask for the GIL, and then uses handles, for which no lock may be left held.
 GIVING_UP = """
-import asyncio, sys, threading, time, aiobridge, native
+import asyncio, gc, os, sys, threading, time, types, weakref, aiobridge, native
 from aiobridge import _core
 assert _core._set_exit_patience(0.05) == 5
 inside = threading.Event()
-class Lingering:
-    def __del__(self, sleep=time.sleep):
+class Late:
+    def __init__(self):
+        self.promise, self.future = aiobridge.make_promise()
+    def __del__(self, sleep=time.sleep, write=os.write, stats=aiobridge.stats):
         sleep(0.1)
+        stats()
+        write(1, " ".join([self.promise.set_result(1), self.promise.close_reason()]).encode())
+sys.modules["late"] = types.ModuleType("late")  # not this one, whose names a thread's frame keeps
+sys.modules["late"].it = Late()
 """
+AFTER = "closed interpreter_exit"
 
 # The notifier, in a loop's function. `move` is what that does.
 STUCK = (
@@ -238,7 +261,6 @@ async def main():
     await asyncio.sleep(60)
 threading.Thread(target=lambda: StuckLoop().run_until_complete(main()), daemon=True).start()
 inside.wait()
-lingering = Lingering()
 sys.exit(3)
 """
 )
@@ -247,7 +269,7 @@ sys.exit(3)
 def test_08_the_exit_gives_up_on_a_loop_that_does_not_return(run_python, loop_class):
     done = run_python(STUCK.format(Loop=loop_class, move="threading.Event().wait()"), wakeup="call_soon")
     assert is_one_warning(done.stderr), done.stderr
-    assert (done.stdout, done.returncode) == ("", 3)
+    assert (done.stdout, done.returncode) == (AFTER, 3)
 
 
 def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_aborts(run_python, loop_class):
@@ -255,7 +277,7 @@ def test_52_the_notifier_is_ended_by_python_inside_a_loops_function_and_nothing_
     for _ in range(sizes.EXITS):
         done = run_python(STUCK.format(Loop=loop_class, move="time.sleep(0.001)"), wakeup="call_soon")
         assert is_one_warning(done.stderr), done.stderr
-        assert (done.stdout, done.returncode) == ("", 3)
+        assert (done.stdout, done.returncode) == (AFTER, 3)
 
 
 # The hook thread, in a hook.
@@ -270,7 +292,6 @@ promise, future = aiobridge.make_promise()
 promise.on_cancel(hook)
 future.cancel()
 inside.wait()
-lingering = Lingering()
 sys.exit(3)
 """
 )
@@ -281,30 +302,57 @@ def test_52_the_hook_thread_is_ended_by_python_inside_a_hook_and_nothing_aborts(
         done = run_python(HOOKED)
         assert done.stderr.count("\n") == 1
         assert "hook did not return within 5 s of the interpreter's exit" in done.stderr
-        assert (done.stdout, done.returncode) == ("", 3)
+        assert (done.stdout, done.returncode) == (AFTER, 3)
 
 
 # A daemon thread, in foreign code that ours calls, asks for the GIL again and again while Python goes.
 FOREIGN = (
     GIVING_UP
     + """
+# Locks, and not events: the main thread must not collect garbage between these.
+begin, reached = threading.Lock(), threading.Lock()
+begin.acquire()
+reached.acquire()
 def stay(*_, sleep=time.sleep):
-    inside.set()
+    if threading.current_thread() is threading.main_thread():
+        return False
+    reached.release()
     while True:
         sleep(0.001)
 class Shown:
     __repr__ = stay
+class Counted:
+    __index__ = stay
 class Freed:
     __del__ = stay
+class Meta(type):
+    __subclasscheck__ = stay
+class Foreign(Exception, metaclass=Meta):
+    pass
+def collect_next():
+    "By the next allocation; from Python 3.12 on, by the next look for signals."
+    gc.disable()
+    gc.collect()
+    garbage = Freed()
+    garbage.itself = garbage
+    del garbage
+    kept.extend([[] for _ in range(1000)])
+    gc.enable()
+kept = []
 class Unable({Loop}):
     def call_exception_handler(self, context):
         raise KeyError("nobody listens")
 async def main():
     promise, future = aiobridge.make_promise()
+    writer, stream = aiobridge.make_stream()
     {call}
-threading.Thread(target=lambda: Unable().run_until_complete(main()), daemon=True).start()
-inside.wait()
-lingering = Lingering()
+def run():
+    with asyncio.Runner(loop_factory=Unable) as runner:
+        begin.acquire()
+        runner.run(main())
+threading.Thread(target=run, daemon=True).start()
+begin.release()
+reached.acquire()
 sys.exit(3)
 """
 )
@@ -312,6 +360,7 @@ sys.exit(3)
 
 CALLS = {
     "repr": "promise.set_exception(Shown())",
+    "index": "stream.batches(Counted())",
     "result": """
     promise.set_result(Freed())
     while not future.done():
@@ -325,14 +374,73 @@ CALLS = {
     sys.unraisablehook = stay
     del future
 """,
+    "weak reference of a future": """
+    reference = weakref.ref(future, stay)
+    del future
+""",
+    "weak reference of a stream": """
+    reference = weakref.ref(stream, stay)
+    del stream
+""",
+    "exception's class": """
+    promise.set_exception(Foreign())
+    await future
+""",
+    "collection while one is made": """
+    collect_next()
+    aiobridge.make_promise()
+""",
+    "collection while one is waited for": """
+    def wait():
+        promise, future = aiobridge.make_promise()
+        collect_next()
+        [[], future.result()]
+    threading.Thread(target=wait, daemon=True).start()
+    await asyncio.sleep(60)
+""",
+}
+
+# In a drain.
+CALLS_OF_A_DRAIN = {
+    "task": """
+    async def wait():
+        await future
+        stay()
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    promise.set_result(1)
+    await task
+""",
+    "debug mode": """
+    promise.set_result(1)
+    await future
+    promise, future = aiobridge.make_promise()
+    here = threading.current_thread()
+    Unable.get_debug = lambda self: threading.current_thread() is here and stay()  # not the notifier
+    promise.set_result(1)
+    await future
+""",
 }
 
 
+@pytest.fixture
+def ends_in_silence(run_python, loop_class):
+    def ends(call, wakeup=""):
+        for _ in range(max(sizes.EXITS // 5, 1)):
+            done = run_python(FOREIGN.format(Loop=loop_class, call=call), wakeup=wakeup)
+            assert (done.stdout, done.stderr, done.returncode) == (AFTER, "", 3)
+
+    return ends
+
+
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_52_a_daemon_thread_is_ended_by_python_inside_what_ours_calls_and_nothing_aborts(run_python, loop_class, call):
-    for _ in range(sizes.EXITS):
-        done = run_python(FOREIGN.format(Loop=loop_class, call=call))
-        assert (done.stdout, done.stderr, done.returncode) == ("", "", 3)
+def test_52_a_daemon_thread_is_ended_by_python_inside_what_ours_calls_and_nothing_aborts(ends_in_silence, call):
+    ends_in_silence(call)
+
+
+@pytest.mark.parametrize("call", CALLS_OF_A_DRAIN.values(), ids=CALLS_OF_A_DRAIN)
+def test_52_a_daemon_thread_is_ended_by_python_inside_a_drain_and_nothing_aborts(ends_in_silence, wakeup, call):
+    ends_in_silence(call, wakeup)
 
 
 def test_09_of_two_functions_called_at_exit_the_one_registered_later_works(run_python, wakeup, loop_class):
