@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -108,6 +109,72 @@ def test_a_post_to_a_closed_loop_that_told_nothing_closes_what_belongs_to_it_and
         return contexts
 
     assert asyncio.run(another()) == []
+
+
+# Fails if a loop that cannot say whether it is closed is asked after each wake, or never
+def test_a_loop_that_cannot_be_asked_on_other_threads_is_told_of_once_and_served(loop_type, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    class LoopOfOneThread(loop_type):
+        def is_closed(self):
+            if threading.current_thread() is not threading.main_thread():
+                raise NotImplementedError
+            return super().is_closed()
+
+    async def main():
+        aiobridge.configure(wakeup="call_soon")
+        return [await native.add(number) for number in range(100)]
+
+    with asyncio.Runner(loop_factory=LoopOfOneThread) as runner:
+        assert runner.run(main()) == list(range(1, 101))
+    assert told == [NotImplementedError]
+
+
+# Fails if what the loop's answer raises, once it cannot be called, goes to the unraisable hook
+def test_an_interrupt_while_a_loop_is_given_up_comes_out(loop_type, wakeup, monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    class RefusingLoop(loop_type):
+        refuses = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.refuses and type(callback).__name__ == "Drain":
+                raise OSError("not now")
+            return super().call_soon(callback, *args, context=context)
+
+        def is_closed(self):
+            if self.refuses and threading.current_thread() is threading.main_thread():
+                self.refuses = False
+                raise KeyboardInterrupt
+            return super().is_closed()
+
+    async def start():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        return burst, burst.make(3)
+
+    loop = RefusingLoop()
+    burst, futures = loop.run_until_complete(start())
+    burst.go(1)
+    burst.join()
+    loop.refuses = True
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    for future in futures:
+        assert isinstance(future.exception(), aiobridge.ClosedError)
+    loop.close()
+    assert told == []
+
+    async def another():
+        messages = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: messages.append(context["message"]))
+        assert await native.nothing() is None
+        return messages
+
+    (message,) = asyncio.run(another())
+    assert "a loop is given up, because it could not be called: OSError('not now')" in message
 
 
 def wait_for(condition):
