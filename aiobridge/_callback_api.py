@@ -8,7 +8,7 @@ import reprlib
 import sys
 import weakref
 from collections.abc import Callable
-from types import GenericAlias, WrapperDescriptorType
+from types import GenericAlias, MethodType, WrapperDescriptorType
 from typing import Any, TypeAlias
 
 from aiobridge._exceptions import CallbackError
@@ -216,8 +216,11 @@ def signature_of(fn: Callable[..., object]) -> inspect.Signature | None:
     except ValueError:
         return None
     # From Python 3.13 on inspect has an answer for every object of a type written in C: that it takes anything.
-    in_c = isinstance(type(fn).__call__, WrapperDescriptorType) and not inspect.isroutine(fn)
-    if in_c and not isinstance(fn, (type, functools.partial)) and str(signature) == "(*args, **kwargs)":
+    told = fn
+    while isinstance(told, (functools.partial, MethodType)):
+        told = told.func if isinstance(told, functools.partial) else told.__func__
+    in_c = isinstance(type(told).__call__, WrapperDescriptorType) and not inspect.isroutine(told)
+    if in_c and not isinstance(told, type) and str(signature) == "(*args, **kwargs)":
         return None
     return signature
 

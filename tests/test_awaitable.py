@@ -8,6 +8,7 @@ import gc
 import inspect
 import pickle
 import threading
+import types
 import typing
 from pathlib import Path
 
@@ -397,9 +398,11 @@ async def test_a_cancel_without_a_signature_is_given_the_arguments_alone(sdk):
     foreign = ctypes.CFUNCTYPE(None, ctypes.c_int)(sdk.abort)
     with contextlib.suppress(ValueError):
         assert str(inspect.signature(foreign)) == "(*args, **kwargs)"  # from Python 3.13 on, and as wrong
-    aiobridge.awaitable(lambda fd, callback: sdk.callbacks.append(callback), cancel=foreign)(3).cancel()
+    of_two = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int)(sdk.abort)
+    for cancel in (foreign, functools.partial(of_two, 7), types.MethodType(of_two, 8)):
+        aiobridge.awaitable(lambda fd, callback: sdk.callbacks.append(callback), cancel=cancel)(3).cancel()
     await hooks_have_run()
-    assert sdk.told == [((3,), {}, HOOKS)]
+    assert sdk.told == [((3,), {}, HOOKS), ((7, 3), {}, HOOKS), ((8, 3), {}, HOOKS)]
 
 
 async def test_a_cancel_that_raises_is_reported_with_its_name(sdk, reports):
