@@ -4,6 +4,7 @@
 #include "check.h"
 #include "threads.h"
 
+#include <chrono>
 #include <mutex>
 #include <thread>
 
@@ -56,8 +57,10 @@ TEST(all_who_sleep_are_woken) {
             const std::lock_guard held(lock);
             ++passed;
         });
-        for (int moment = 0; moment < 500; ++moment)
-            std::this_thread::yield(); // most have looked in vain by then
+        // By then most have looked in vain; but where many processes run, a yield alone may take longer.
+        const auto moment = std::chrono::steady_clock::now() + std::chrono::milliseconds(1);
+        while (std::chrono::steady_clock::now() < moment)
+            std::this_thread::yield();
         lock.unlock();
         crew.join();
         CHECK(passed == 4);
