@@ -6,12 +6,14 @@ import weakref
 
 import native
 import pytest
-from waiting import Turns
+from waiting import Turns, posts_have_run
 
 import aiobridge
 
 
-async def test_40_dropping_a_future_that_nobody_awaits_abandons_the_operation():
+async def test_40_dropping_a_future_that_nobody_awaits_abandons_the_operation_silently():
+    contexts = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
     recorder = native.Recorder()
     promise, future = native.make_Promise()
     promise.on_cancel(recorder)
@@ -20,6 +22,8 @@ async def test_40_dropping_a_future_that_nobody_awaits_abandons_the_operation():
     assert recorder.wait(1)
     assert recorder.records[0] == "abandoned on aiobridge-hooks"
     assert promise.reason == "abandoned"
+    await posts_have_run()  # what was to be told has been
+    assert contexts == []
 
 
 async def test_40_a_future_that_is_awaited_lives_until_it_completes():

@@ -62,9 +62,12 @@ import aiobridge
 def test_54_reloading_the_package_or_its_extension_changes_nothing(run):
     done = run(
         """
+import atexit
+called_at_exit = atexit._ncallbacks()
 assert importlib.reload(aiobridge) is first and works(aiobridge)
 assert importlib.reload(aiobridge._core) is first._core and works(aiobridge)
 assert aiobridge.Future is Future
+assert atexit._ncallbacks() == called_at_exit
 """,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
