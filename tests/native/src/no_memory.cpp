@@ -6,9 +6,9 @@
 #include <dlfcn.h>
 
 #include <map>
-#include <memory>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 namespace {
 
@@ -29,11 +29,11 @@ public:
     void begin() const { begin_(n_, all_); }
     long end() const { return end_(); }
 
-    /// The outcome of the call, on a thread of its own; empty if it did not allocate so often.
-    std::string during(const std::function<aiobridge::fate()> &call) const {
+    /// What came of the call, on a thread of its own, and how many of its allocations failed.
+    std::pair<std::string, long> during(const std::function<aiobridge::fate()> &call) const {
         std::string outcome;
+        long failed = 0;
         std::thread([&] {
-            long failed = 0;
             const auto word = [&](const char *text) {
                 failed = end();
                 outcome = text;
@@ -52,10 +52,8 @@ public:
             } catch (const std::system_error &) {
                 word("system_error");
             }
-            if (failed == 0)
-                outcome.clear();
         }).join();
-        return outcome;
+        return {outcome, failed};
     }
 
 private:
@@ -67,48 +65,60 @@ private:
 
 template <class Reason> void ignore(Reason) {}
 
-// What is needed for a call is made before the shortage, and goes after it.
-std::string attempt(const std::string &call, const Shortage &shortage, const Callback &callback) {
-    auto promise = aiobridge::make_promise<Tracked>();
-    auto stream = aiobridge::make_stream<Tracked>({.capacity = 1, .overflow = aiobridge::overflow::unbounded});
-    Tracked one(1), two(2);
-    const std::runtime_error error("an error");
-    const auto accepted = aiobridge::fate::accepted;
-    const std::map<std::string, std::function<aiobridge::fate()>> calls{
-        {"make_promise", [&] { return aiobridge::make_promise<Tracked>(), accepted; }},
-        {"make_stream", [&] { return aiobridge::make_stream<Tracked>(), accepted; }},
-        {"set_value", [&] { return promise.first.set_value(std::move(one)); }},
-        {"set_value twice", [&] { return promise.first.set_value(one), promise.first.set_value(std::move(two)); }},
-        {"set_exception", [&] { return promise.first.set_exception(error); }},
-        {"on_cancel", [&] { return promise.first.on_cancel(ignore<aiobridge::cancel_reason>), accepted; }},
-        {"cancel", [&] { return promise.second.cancel(), accepted; }},
-        {"push",
-         [&] {
-             const auto first = stream.first.push(std::move(one)); // there is room for one
-             return first == accepted ? stream.first.push(std::move(two)) : first;
-         }},
-        {"close", [&] { return stream.first.close(), accepted; }},
-        {"fail", [&] { return stream.first.fail(error), accepted; }},
-        {"abort", [&] { return stream.first.push(std::move(one)), stream.first.abort(error), accepted; }},
-        {"on_close", [&] { return stream.second.on_close(ignore<aiobridge::close_reason>), accepted; }},
-        {"on_ready", [&] { return stream.first.on_ready(ignore<aiobridge::close_reason>), accepted; }},
-        {"on_undelivered", [&] { return stream.second.on_undelivered([](Tracked &&) {}), accepted; }},
-        {"callback", [&] { return callback(1); }},
-        {"callback.call", [&] { return callback.call(1), accepted; }},
-        {"callback.call, evicting", [&] { return callback.call(1), callback.call(2), accepted; }},
-    };
-    if (call.ends_with("evicting"))
-        callback.limit({.running = 1, .waiting = 1, .overflow = aiobridge::overflow::drop_oldest});
-    return shortage.during(calls.at(call));
-}
+/// What the calls are made on: there before the shortage, and until after it. Its consumers are in Python, on a loop
+/// that sleeps meanwhile: a call that gives them something has to wake it, without memory too.
+class WithoutMemory {
+public:
+    explicit WithoutMemory(Callback callback) : callback_(std::move(callback)) {}
+    aiobridge::future<Tracked> future() const { return promise_.second; }
+    aiobridge::stream<Tracked> stream() const { return stream_.second; }
+
+    std::pair<std::string, long> call(const std::string &name, long n, bool all) {
+        Tracked one(1), two(2);
+        const std::overflow_error error("an error");
+        const auto accepted = aiobridge::fate::accepted;
+        const std::map<std::string, std::function<aiobridge::fate()>> calls{
+            {"make_promise", [&] { return aiobridge::make_promise<Tracked>(), accepted; }},
+            {"make_stream", [&] { return aiobridge::make_stream<Tracked>(), accepted; }},
+            {"set_value", [&] { return promise_.first.set_value(std::move(one)); }},
+            {"set_value twice",
+             [&] { return promise_.first.set_value(one), promise_.first.set_value(std::move(two)); }},
+            {"set_exception", [&] { return promise_.first.set_exception(error); }},
+            {"on_cancel", [&] { return promise_.first.on_cancel(ignore<aiobridge::cancel_reason>), accepted; }},
+            {"cancel", [&] { return promise_.second.cancel(), accepted; }},
+            {"push",
+             [&] {
+                 const auto first = stream_.first.push(std::move(one)); // there is room for one
+                 return first == accepted ? stream_.first.push(std::move(two)) : first;
+             }},
+            {"close", [&] { return stream_.first.close(), accepted; }},
+            {"fail", [&] { return stream_.first.fail(error), accepted; }},
+            {"abort", [&] { return stream_.first.push(std::move(one)), stream_.first.abort(error), accepted; }},
+            {"on_close", [&] { return stream_.second.on_close(ignore<aiobridge::close_reason>), accepted; }},
+            {"on_ready", [&] { return stream_.first.on_ready(ignore<aiobridge::close_reason>), accepted; }},
+            {"on_undelivered", [&] { return stream_.second.on_undelivered([](Tracked &&) {}), accepted; }},
+            {"callback", [&] { return callback_(1); }},
+            {"callback.call", [&] { return callback_.call(1), accepted; }},
+            {"callback.call, evicting", [&] { return callback_.call(1), callback_.call(2), accepted; }},
+        };
+        if (name.ends_with("evicting"))
+            callback_.limit({.running = 1, .waiting = 1, .overflow = aiobridge::overflow::drop_oldest});
+        return Shortage(n, all).during(calls.at(name));
+    }
+
+private:
+    const Callback callback_;
+    std::pair<aiobridge::promise<Tracked>, aiobridge::future<Tracked>> promise_ = aiobridge::make_promise<Tracked>();
+    std::pair<aiobridge::writer<Tracked>, aiobridge::stream<Tracked>> stream_ =
+        aiobridge::make_stream<Tracked>({.capacity = 1, .overflow = aiobridge::overflow::unbounded});
+};
 
 } // namespace
 
 void register_no_memory(py::module_ &m) {
-    m.def(
-        "call_without_memory",
-        [](const std::string &call, long n, bool all, const Callback &callback) {
-            return attempt(call, Shortage(n, all), callback);
-        },
-        py::call_guard<py::gil_scoped_release>());
+    py::class_<WithoutMemory>(m, "WithoutMemory")
+        .def(py::init<Callback>())
+        .def("future", &WithoutMemory::future)
+        .def("stream", &WithoutMemory::stream)
+        .def("call", &WithoutMemory::call, py::call_guard<py::gil_scoped_release>());
 }
