@@ -75,9 +75,12 @@ def tests(session: nox.Session) -> None:
 @nox.session(name="tests-as")
 @nox.parametrize("setting", ["AIOBRIDGE_TEST_LOOPS=no_readers", "PYTHONDEVMODE=1"])
 def tests_as(session: nox.Session, setting: str) -> None:
-    """The Python tests on loops without readers, and in Python's development mode with asyncio's debug mode."""
+    """The Python tests on loops without readers, and in Python's development mode with asyncio's debug mode.
+
+    Always at their ordinary size: what is repeated does not depend on either.
+    """
     session.install(".[test]")
-    session.run("pytest", *session.posargs, env=dict([setting.split("=")]))
+    session.run("pytest", *session.posargs, env={"AIOBRIDGE_TEST_SIZE": "short", **dict([setting.split("=")])})
 
 
 @nox.session(python=["3.12", "3.13"])

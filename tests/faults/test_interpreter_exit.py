@@ -51,7 +51,8 @@ IN_TRAFFIC = """
 
 # Seconds. Without a GIL, Python 3.13 yields the processor 40 times whenever it closes a file, for a lock that the
 # thread holds itself. Eight threads take it, and the files of a traceback are seconds where other processes run too.
-LIMIT = 15 if sysconfig.get_config_var("Py_GIL_DISABLED") else 5
+WITHOUT_A_GIL = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+LIMIT = 15 if WITHOUT_A_GIL else 5
 
 TRACEBACK = "Traceback (most recent call last):"
 
@@ -435,6 +436,8 @@ def ends_in_silence(run_python, loop_class):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_52_a_daemon_thread_is_ended_by_python_inside_what_ours_calls_and_nothing_aborts(ends_in_silence, call):
+    if WITHOUT_A_GIL and "collect_next" in call:
+        pytest.skip("without a GIL Python collects garbage at a moment of its own")
     ends_in_silence(call)
 
 
