@@ -1,15 +1,57 @@
 """Many posts at once: a few wakes, bounded memory, and a loop that goes on turning."""
 
 import asyncio
+import gc
 import time
 
 import native
 import pytest
-from waiting import Turns, collect
+from sizes import SANITIZER
+from waiting import Turns
 
 import aiobridge
 
 BURST = 1_000_000
+# AddressSanitizer keeps what is freed, and gives it back all at once.
+LONGEST_GAP = 0.1 if SANITIZER else 0.005
+
+
+class TimedTurns(Turns):
+    """Turns of the loop, and the longest time between two of them.
+
+    It is the time that this thread ran: when it does not is the machine's affair.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.longest = 0.0
+        self._last = time.thread_time()
+
+    def _turn(self):
+        now = time.thread_time()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+        super()._turn()
+
+
+async def gaps_of(burst):
+    """The longest gap of each burst, up to the first burst in which it is short enough, or of three.
+
+    What keeps the loop from turning does so in each of them. A virtual machine may be stopped in any, and its threads'
+    clocks go on.
+    """
+    gaps = []
+    while len(gaps) < 3 and min(gaps, default=LONGEST_GAP) >= LONGEST_GAP:
+        gaps.append(await burst())
+    return gaps
+
+
+@pytest.fixture
+def uncollected():
+    """Without the garbage collector, which takes as long as there are objects."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
@@ -48,18 +90,32 @@ def test_31_a_burst_of_posts_is_a_few_wakes(counting_loop, threads):
         assert 1 <= runner.run(main()) <= 100
 
 
+# Fails if a drain delivers all that it finds
+@pytest.mark.usefixtures("uncollected")
 async def test_31_a_burst_does_not_keep_the_loop_from_turning():
-    burst = native.Burst()
-    futures = burst.make(50_000)
-    waiting = asyncio.gather(*futures)
-    await asyncio.sleep(0)
-    before, turns = aiobridge.stats().wakes, Turns()
-    burst.go(2)
-    burst.join()  # everything is posted before the loop's next turn
-    await waiting
-    # 512 items a drain at most.
-    assert turns.count >= 50_000 // 512
-    assert aiobridge.stats().wakes - before == 1
+    async def burst():
+        posts = native.Burst()
+        futures = posts.make(50_000)
+        remaining, all_received = set(range(len(futures))), asyncio.Event()
+
+        async def wait(future):
+            remaining.remove(await future)
+            if not remaining:
+                all_received.set()
+
+        tasks = [asyncio.create_task(wait(future)) for future in futures]
+        await asyncio.sleep(0)
+        before = aiobridge.stats().wakes
+        posts.go(2)
+        posts.join()  # everything is posted before the loop's next turn
+        turns = TimedTurns()
+        await all_received.wait()
+        # 512 items a drain at most.
+        assert turns.count >= len(tasks) // 512
+        assert aiobridge.stats().wakes - before == 1
+        return turns.longest
+
+    assert min(await gaps_of(burst)) < LONGEST_GAP
 
 
 def test_31_the_fd_waker_never_calls_the_loop_from_another_thread(counting_loop):
@@ -75,26 +131,33 @@ def test_31_the_fd_waker_never_calls_the_loop_from_another_thread(counting_loop)
         assert runner.run(main()) == 0
 
 
+# Fails if a consumer that always finds events never gives the loop back
+@pytest.mark.usefixtures("uncollected")
 async def test_31_a_burst_of_a_million_events_waits_as_one_wake_and_is_taken_in_turns():
-    """All of them are pushed before the loop's next turn."""
-    writer, stream = native.make_stream(overflow="unbounded")
-    consuming = asyncio.create_task(collect(stream))
-    await asyncio.sleep(0)
-    before, turns = aiobridge.stats(), Turns()
-    assert writer.push_all(BURST // 2, 2) == []
-    begun = time.thread_time()
-    assert aiobridge.stats().wakes - before.wakes == 1
-    writer.drop()
-    received = await consuming
-    seconds, after = time.thread_time() - begun, aiobridge.stats()
-    assert len(received) == len(set(received)) == BURST
-    for thread in range(2):
-        own = [number for number in received if number % 2 == thread]
-        assert own == sorted(own)
-    # The stream waits once for all of them; the consumer gives the loop back once in a millisecond. (Time in which this
-    # thread did not run is the machine's affair.)
-    assert after.deliveries - before.deliveries == 1
-    assert seconds / turns.count < 0.005
+    async def burst():
+        writer, stream = native.make_stream(overflow="unbounded")
+        latest = [-2, -1]
+
+        async def consume():
+            async for number in stream:  # not into a list, which moves its megabytes as it grows
+                thread = number % 2
+                assert number == latest[thread] + 2
+                latest[thread] = number
+
+        consuming = asyncio.create_task(consume())
+        await asyncio.sleep(0)
+        before = aiobridge.stats()
+        assert writer.push_all(BURST // 2, 2) == []  # all of them before the loop's next turn
+        assert aiobridge.stats().wakes - before.wakes == 1
+        writer.drop()
+        turns = TimedTurns()
+        await consuming
+        assert latest == [BURST - 2, BURST - 1]
+        # The stream waits once for all of them; the consumer gives the loop back once in a millisecond.
+        assert aiobridge.stats().deliveries - before.deliveries == 1
+        return turns.longest
+
+    assert min(await gaps_of(burst)) < LONGEST_GAP
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import asyncio
 import native
 import pytest
 from sizes import RACE_PATIENCE, RACE_ROUNDS
-from waiting import collect, hooks_have_run, until
+from waiting import collect, hooks_have_run, posts_have_run, until
 
 
 async def take(stream):
@@ -112,23 +112,6 @@ async def test_20_cancelling_the_consumer_is_no_end_of_the_stream():
     assert await collect(stream) == [1]
 
 
-async def test_21_a_timeout_that_ties_with_an_event_loses_nothing():
-    writer, stream = native.make_stream()
-    pushed = received = 0
-    for _ in range(300):
-        writer.push_from_thread(1, close=False)
-        pushed += 1
-        try:
-            await asyncio.wait_for(anext(stream), 0.00005)
-            received += 1
-        except TimeoutError:
-            pass
-    while received < pushed:
-        await anext(stream)
-        received += 1
-    assert stream.qsize() == 0
-
-
 @pytest.mark.parametrize("whose", ["asyncio's", "ours"])
 async def test_20_a_cancel_between_delivery_and_resumption_wins_as_in_asyncio(whose):
     """In debug mode a task is resumed through the loop's queue, and there is a gap."""
@@ -175,43 +158,82 @@ async def test_20_a_cancel_between_delivery_and_resumption_takes_no_event_from_a
         assert await anext(stream) == number
 
 
-async def test_21_a_block_with_a_timeout_that_ties_with_an_event_loses_nothing():
-    writer, stream = native.make_stream()
-    received = []
-    for number in range(300):
-        writer.push_from_thread(1, close=False)
+class Ties:
+    """Rounds in which something comes about when a timeout ends.
+
+    In the first both are asked for the same moment. After a value the timeout comes earlier, and after a timeout later:
+    so they meet, however long things take here, and each wins as often as the other.
+    """
+
+    LEAST = 0.001  # uvloop's timers count milliseconds
+    STEP = 0.0001
+
+    def __init__(self, waiting):
+        self.waiting = waiting
+        self.lead = 0.0  # of the value, before the timeout
+        self.values = self.timeouts = 0
+
+    def __iter__(self):
+        for number in range(1, 500):
+            yield number
+            if min(self.values, self.timeouts) >= 50:
+                return
+        pytest.fail(f"they never met: {self.values} values, {self.timeouts} timeouts")
+
+    async def wait(self, awaitable, provoke, number):
+        """The value, or None after the timeout; in either case after the provocation, too."""
+        provoked = asyncio.Event()
+
+        def come():
+            provoke(number)
+            provoked.set()
+
+        asyncio.get_running_loop().call_later(self.LEAST + max(-self.lead, 0.0), come)
         try:
-            async with asyncio.timeout(number % 10 * 0.00001):
-                received.append(await anext(stream))
+            value = await self.waiting(awaitable, self.LEAST + max(self.lead, 0.0))
         except TimeoutError:
-            pass
-    while len(received) < 300:
-        received.append(await anext(stream))
-    assert stream.qsize() == 0
-    assert stream.stats().delivered == 300
+            value = None
+            self.timeouts += 1
+            self.lead += self.STEP
+        else:
+            self.values += 1
+            self.lead -= self.STEP
+        await provoked.wait()
+        return value
 
 
-@pytest.mark.parametrize("wait", [asyncio.wait_for, None], ids=["wait_for", "timeout"])
-async def test_21_a_timeout_that_ties_with_a_result_is_a_value_or_a_timeout_and_never_both(wait):
+async def in_a_block(awaitable, seconds):
+    async with asyncio.timeout(seconds):
+        return await awaitable
+
+
+@pytest.fixture(params=[asyncio.wait_for, in_a_block], ids=["wait_for", "timeout"])
+def ties(request):
+    return Ties(request.param)
+
+
+@pytest.mark.parametrize("method", ["set", "set_from_thread"])
+async def test_21_a_timeout_that_ties_with_a_result_is_a_value_or_a_timeout_and_never_both(ties, method):
     contexts = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: contexts.append(context))
-    values = timeouts = 0
-    for number in range(300):
+    for number in ties:
         promise, future = native.make_Promise()
-        promise.set_from_thread(number)
-        delay = number % 10 * 0.00001
-        try:
-            if wait:
-                value = await wait(future, delay)
-            else:
-                async with asyncio.timeout(delay):
-                    value = await future
-        except TimeoutError:
-            timeouts += 1
-            # The operation was cancelled, or its result came to a future that nobody awaits any more.
-            assert future.cancelled() or future.result() == number
-        else:
-            values += 1
-            assert value == number
-    assert values + timeouts == 300
+        value = await ties.wait(future, getattr(promise, method), number)
+        if value is not None:
+            assert value == future.result() == number
+        elif not future.cancelled():  # its result came to a Future that nobody awaited any more
+            assert future.result() == number
+    await posts_have_run()
     assert contexts == []
+
+
+@pytest.mark.parametrize("method", ["push", "push_in_thread"])
+async def test_21_a_timeout_that_ties_with_an_event_loses_nothing(ties, method):
+    writer, stream = native.make_stream()
+    for number in ties:
+        event = await ties.wait(anext(stream), getattr(writer, method), number)
+        if event is None:
+            event = await asyncio.wait_for(anext(stream), 20)
+        assert event == number
+    assert stream.qsize() == 0
+    assert stream.stats().delivered == number

@@ -6,7 +6,7 @@ import sys
 
 import native
 import pytest
-from waiting import collect, until
+from waiting import collect, until, wait_for
 
 import aiobridge
 
@@ -291,6 +291,59 @@ def test_29_a_nested_loop_inside_a_current_task_does_not_resume_another_one(wake
 
     assert loop.run_until_complete(main()) == 3
     assert contexts == []
+    loop.close()
+
+
+@pytest.fixture
+def loop_with_drains(loop_type):
+    """A loop that keeps what it is given to call when something was posted: by the notifier, or for the descriptor."""
+
+    class LoopWithDrains(loop_type):
+        def __init__(self):
+            super().__init__()
+            self.drains = []
+
+        def keep(self, callback):
+            if type(callback).__name__ == "Drain":
+                self.drains.append(callback)
+
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            self.keep(callback)
+            return super().call_soon_threadsafe(callback, *args, context=context)
+
+        def add_reader(self, fd, callback, *args):
+            self.keep(callback)
+            return super().add_reader(fd, callback, *args)
+
+    return LoopWithDrains()
+
+
+# Fails if tasks are resumed directly though a task is current
+def test_29_a_drain_that_is_called_inside_a_task_resumes_others_through_the_loop(loop_with_drains, wakeup):
+    loop = loop_with_drains
+    contexts, received = [], []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    async def main():
+        aiobridge.configure(wakeup=wakeup)
+        burst = native.Burst()
+        futures = burst.make(3)
+
+        async def wait(future):
+            received.append(await future)
+
+        tasks = [asyncio.create_task(wait(future)) for future in futures]
+        await asyncio.sleep(0)
+        burst.go(1)
+        burst.join()
+        wait_for(lambda: loop.drains)  # the notifier asks the loop when it comes to it
+        loop.drains[-1]()
+        assert [future.result() for future in futures] == [0, 1, 2]
+        assert (received, contexts) == ([], [])
+        await asyncio.wait_for(asyncio.gather(*tasks), 20)
+
+    loop.run_until_complete(main())
+    assert (received, contexts) == ([0, 1, 2], [])
     loop.close()
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import gc
+import signal
+import sys
 import threading
 
 import native
 import pytest
-from waiting import until
+from waiting import until, wait_for
 
 import aiobridge
 
@@ -56,7 +58,57 @@ def test_25_system_exit_of_a_conversion_leaves_the_loop_and_loses_nothing(new_lo
     interrupt_a_conversion(new_loop(), "exit", SystemExit, others)
 
 
-def interrupt_a_resumed_task(loop, error):
+@pytest.mark.parametrize("waiting", ["tasks", "callbacks"])
+def test_24_a_signal_that_comes_during_a_conversion_leaves_the_loop_and_loses_nothing(new_loop, waiting):
+    """The next Python function that is called raises the interrupt: a task's, or the loop's own."""
+    loop = new_loop()
+    gate = native.ConversionGate()
+    values = ["gated", "1", "2", "3", "4", "5"]
+    called = []
+
+    def same(value):
+        return value
+
+    async def wait(future):
+        return same(await future)
+
+    async def start():
+        pairs = [native.make_ChosenPromise() for _ in values]
+        tasks = [asyncio.create_task(wait(future)) for _, future in pairs] if waiting == "tasks" else []
+        await asyncio.sleep(0)
+        for _, future in pairs:
+            future.add_done_callback(called.append)  # no Python function, which would end with the interrupt
+        return pairs, tasks
+
+    def interrupt():
+        wait_for(lambda: gate.entered)
+        signal.raise_signal(signal.SIGINT)
+        gate.open()
+
+    pairs, tasks = loop.run_until_complete(start())
+    interrupting = threading.Thread(target=interrupt)
+    interrupting.start()
+    for value, (promise, _) in zip(values, pairs, strict=True):
+        promise.set(value)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    interrupting.join()
+
+    async def rest():
+        await until(lambda: len(called) == len(values))
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = loop.run_until_complete(rest())
+    assert called == [future for _, future in pairs]
+    assert [future.result() for future in called] == values
+    interrupted = [result for result in results if isinstance(result, KeyboardInterrupt)]
+    assert len(interrupted) <= 1
+    if tasks:
+        assert all(result in (value, *interrupted) for result, value in zip(results, values, strict=True))
+    close_after_use(loop)
+
+
+def interrupt_a_resumed_task(loop, error, interrupt):
     received = []
 
     async def start():
@@ -66,7 +118,7 @@ def interrupt_a_resumed_task(loop, error):
         async def wait(number):
             received.append(await futures[number])
             if number == 3:
-                raise error(3)
+                interrupt()
 
         tasks = [asyncio.create_task(wait(number)) for number in range(10)]
         await asyncio.sleep(0)
@@ -84,12 +136,21 @@ def interrupt_a_resumed_task(loop, error):
     close_after_use(loop)
 
 
-def test_24_keyboard_interrupt_of_a_resumed_task_leaves_the_loop_and_loses_nothing(new_loop):
-    interrupt_a_resumed_task(new_loop(), KeyboardInterrupt)
+def raise_keyboard_interrupt():
+    raise KeyboardInterrupt
+
+
+def signal_interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("interrupt", [raise_keyboard_interrupt, signal_interrupt])
+def test_24_keyboard_interrupt_of_a_resumed_task_leaves_the_loop_and_loses_nothing(new_loop, interrupt):
+    interrupt_a_resumed_task(new_loop(), KeyboardInterrupt, interrupt)
 
 
 def test_25_system_exit_of_a_resumed_task_leaves_the_loop_and_loses_nothing(new_loop):
-    interrupt_a_resumed_task(new_loop(), SystemExit)
+    interrupt_a_resumed_task(new_loop(), SystemExit, sys.exit)
 
 
 def interrupt_a_conversion_of_a_stream(loop, kind, error):

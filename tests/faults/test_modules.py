@@ -10,7 +10,7 @@ import aiobridge
 
 # Uses the runtime of the given package, and that of the native module.
 USE = """
-import asyncio, importlib, sys
+import asyncio, atexit, importlib, sys
 import aiobridge, native
 Loop = {Loop}
 async def use(package):
@@ -28,6 +28,7 @@ def forget(*names):
         del sys.modules[name]
 assert works(aiobridge)
 Future, first = aiobridge.Future, aiobridge
+called_at_exit = atexit._ncallbacks()
 """
 
 
@@ -62,8 +63,6 @@ import aiobridge
 def test_54_reloading_the_package_or_its_extension_changes_nothing(run):
     done = run(
         """
-import atexit
-called_at_exit = atexit._ncallbacks()
 assert importlib.reload(aiobridge) is first and works(aiobridge)
 assert importlib.reload(aiobridge._core) is first._core and works(aiobridge)
 assert aiobridge.Future is Future
@@ -83,6 +82,7 @@ importlib.import_module("aiobridge._core")
 import aiobridge
 assert aiobridge.Future is Future
 assert works(aiobridge) and works(first)
+assert atexit._ncallbacks() == called_at_exit
 """,
     )
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
@@ -99,6 +99,7 @@ for _ in range(2):
     except ImportError as error:
         print(error)
 assert works(first)
+assert atexit._ncallbacks() == called_at_exit
 """,
     )
     assert done.stdout.count("aiobridge was imported before in this process, and taken out of sys.modules since") == 2
@@ -134,7 +135,7 @@ assert works(first)
 def test_54_two_copies_of_the_extension_are_independent_and_each_closes_at_exit(run, copies):
     done = run(
         f"""
-import atexit, gc
+import gc
 sys.path.insert(0, {str(copies / "other")!r})
 late = []
 @atexit.register
@@ -142,6 +143,7 @@ def look():  # registered after the first copy and before the second, so run bet
     print(late[0].push(1), late[0].close_reason(), late[1].push(1), late[1].close_reason())
 import aiobridge2._core as second
 assert second.Future is not Future
+assert atexit._ncallbacks() == called_at_exit + 2  # ours above, and the second copy's
 async def both():
     (one, stream), (two, other) = first.make_stream(), second.make_stream()
     late.extend([one, two])
