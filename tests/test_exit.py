@@ -1,8 +1,6 @@
 """What the interpreter's exit does about what is open, and what a child process has of its parent."""
 
-import os
-
-import pytest
+from forking import needs_fork_with_threads
 
 
 def test_exit_runs_the_hooks_of_what_is_open(run_python, wakeup):
@@ -82,7 +80,7 @@ pair = native.make_Promise()
 
 
 # Fails if the parent's descriptors stay open; or settings are lost; or inherited objects are counted
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork_with_threads
 def test_a_child_process_has_the_settings_and_nothing_else_of_its_parent(run_python):
     done = run_python(
         """

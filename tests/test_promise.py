@@ -11,6 +11,7 @@ import weakref
 
 import native
 import pytest
+from forking import needs_fork_with_threads
 from waiting import until, wait_for
 
 import aiobridge
@@ -341,6 +342,7 @@ loop.run_forever()
     assert sorted(done.stdout.splitlines()) == ["operation interpreter_exit", "stream interpreter_exit"]
 
 
+@needs_fork_with_threads
 def test_in_a_child_process_everything_inherited_is_closed(run_python):
     script = """
 import asyncio, os, warnings, aiobridge

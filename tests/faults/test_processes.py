@@ -1,21 +1,14 @@
 """Forks while native threads post, and what multiprocessing does with the library."""
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 import sizes
+from forking import needs_fork_with_threads
 
 SUPPORT = str(Path(__file__).parent.parent / "support")
-pytestmark = [
-    pytest.mark.timeout(sizes.PATIENCE),
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
-    pytest.mark.skipif(
-        "AIOBRIDGE_TEST_SANITIZE" in os.environ,
-        reason="the allocator of AddressSanitizer does not survive a fork while other threads allocate",
-    ),
-]
+pytestmark = [pytest.mark.timeout(sizes.PATIENCE), needs_fork_with_threads]
 
 # For scripts: waits until a child process is gone, which takes each less than a second, and leaves it to be reaped. The
 # time in which it waited for a core does not count, where the system tells it: of the few dozen milliseconds that a

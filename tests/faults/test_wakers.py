@@ -9,6 +9,7 @@ import sys
 import native
 import pytest
 from descriptors import eventfds
+from forking import needs_fork_with_threads
 from waiting import until, wait_for
 
 import aiobridge
@@ -177,6 +178,7 @@ def test_34_a_producer_that_posts_while_the_loop_is_closed_never_reaches_a_recyc
         del burst, futures
 
 
+@needs_fork_with_threads
 def test_34_a_child_process_never_writes_to_a_descriptor_of_its_own_through_what_it_inherited(
     run_python, wakeup, loop_class
 ):
