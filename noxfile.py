@@ -87,7 +87,7 @@ def tests_as(session: nox.Session, setting: str) -> None:
 def core(session: nox.Session) -> None:
     """Those tests that can differ between interpreters."""
     session.install(".[test-core]", "uvloop")
-    session.run("pytest", *(session.posargs or CORE))
+    session.run("pytest", *CORE, *session.posargs)
 
 
 @nox.session
