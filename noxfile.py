@@ -32,6 +32,7 @@ CORE = [
         "faults/test_interrupts",
         "faults/test_modules",
         "faults/test_streams",
+        "faults/test_threads_at_exit",
         "test_awaitable",
         "test_callback",
         "test_callback_limits",
