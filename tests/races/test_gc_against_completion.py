@@ -30,10 +30,17 @@ class CollectAgainstCompletion(Race):
 
     def __init__(self, new_loop):
         super().__init__(new_loop)
-        # So that the native side is sometimes later than a collection, which without a GIL goes through all there is.
+        # Without a GIL every collection goes through all there is: not through pytest, too.
+        gc.collect()
+        gc.freeze()
+        # So that the native side is sometimes later than a collection.
         turns = 1_000_000
         spin, collection = (min(timeit.repeat(act, number=1)) for act in (lambda: native.spin(turns), self.collect))
         self.turns = max(self.turns, int(2 * turns * collection / spin))
+
+    def __exit__(self, *failed):
+        gc.unfreeze()
+        super().__exit__(*failed)
 
     @staticmethod
     def collect():
