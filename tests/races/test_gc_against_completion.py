@@ -30,7 +30,7 @@ class CollectAgainstCompletion(Race):
 
     def __init__(self, new_loop):
         super().__init__(new_loop)
-        # Without a GIL every collection goes through all there is: not through pytest, too.
+        # Without a GIL each collection goes through all there is. What pytest has made is a multiple of the race's.
         gc.collect()
         gc.freeze()
         # So that the native side is sometimes later than a collection.
