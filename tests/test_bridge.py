@@ -6,12 +6,12 @@ import gc
 import logging
 import sys
 import threading
-import time
 import weakref
 
 import native
 import pytest
-from loops import LoopThatDropsNothing
+from loops import LoopThatDropsNothing, make_refusing_loop
+from waiting import wait_for
 
 import aiobridge
 
@@ -136,26 +136,12 @@ def test_an_interrupt_while_a_loop_is_given_up_comes_out(loop_type, wakeup, monk
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
 
-    class RefusingLoop(loop_type):
-        refuses = False
-
-        def call_soon(self, callback, *args, context=None):
-            if self.refuses and type(callback).__name__ == "Drain":
-                raise OSError("not now")
-            return super().call_soon(callback, *args, context=context)
-
-        def is_closed(self):
-            if self.refuses and threading.current_thread() is threading.main_thread():
-                self.refuses = False
-                raise KeyboardInterrupt
-            return super().is_closed()
-
     async def start():
         aiobridge.configure(wakeup=wakeup)
         burst = native.Burst()
         return burst, burst.make(3)
 
-    loop = RefusingLoop()
+    loop = make_refusing_loop(loop_type, OSError("not now"), lambda callback: type(callback).__name__ == "Drain")
     burst, futures = loop.run_until_complete(start())
     burst.go(1)
     burst.join()
@@ -175,13 +161,6 @@ def test_an_interrupt_while_a_loop_is_given_up_comes_out(loop_type, wakeup, monk
 
     (message,) = asyncio.run(another())
     assert "a loop is given up, because it could not be called: OSError('not now')" in message
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 10
-    while not condition() and time.monotonic() < deadline:
-        aiobridge.stats()  # runs what the notifier has put off
-        time.sleep(0.001)
 
 
 # Fails if the notifier drops the last reference to a loop

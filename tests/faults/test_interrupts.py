@@ -8,6 +8,7 @@ import threading
 
 import native
 import pytest
+from loops import make_refusing_loop
 from waiting import until, wait_for
 
 import aiobridge
@@ -261,11 +262,7 @@ def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(loop_type,
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
 
-    async def rest():
-        while len(received) < 20:
-            await asyncio.sleep(0)
-
-    loop.run_until_complete(asyncio.wait_for(rest(), 20))
+    loop.run_until_complete(until(lambda: len(received) == 20))
     assert received == list(range(20))
     close_after_use(loop)
     del waiters
@@ -316,34 +313,15 @@ def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_r
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
 
-    async def until_done():
-        async with asyncio.timeout(20):
-            while len(received) < 3:
-                await asyncio.sleep(0)
-
-    loop.run_until_complete(until_done())
+    loop.run_until_complete(until(lambda: len(received) == 3))
     assert received == [0, 1, 2]
     close_after_use(loop)
 
 
 # Fails if an interrupt of the question whether the loop is closed is taken for a no
 def test_24_an_interrupt_while_a_loop_that_refuses_a_callback_is_asked_comes_out(loop_type, wakeup):
-    class RefusingLoop(loop_type):
-        refuses = False
-
-        def call_soon(self, callback, *args, context=None):
-            if self.refuses and callback == received.append:
-                raise ValueError("not now")
-            return super().call_soon(callback, *args, context=context)
-
-        def is_closed(self):
-            if self.refuses and threading.current_thread() is threading.main_thread():
-                self.refuses = False
-                raise KeyboardInterrupt
-            return super().is_closed()
-
     received = []
-    loop = RefusingLoop()
+    loop = make_refusing_loop(loop_type, ValueError("not now"), lambda callback: callback == received.append)
 
     async def start():
         aiobridge.configure(wakeup=wakeup)

@@ -1,6 +1,7 @@
 """Loops that do less than asyncio's."""
 
 import asyncio
+import threading
 
 
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
@@ -15,3 +16,27 @@ class LoopThatDropsNothing(LoopWithoutReaders):
 
     def call_later(self, delay, callback, *args, context=None):
         raise NotImplementedError
+
+
+def make_refusing_loop(loop_type, error, refused):
+    """A loop whose call_soon, once `refuses` is set, raises `error` for each callback that `refused` is true of.
+
+    Asked then whether it is closed, it is interrupted, once. As signal handlers do that, in the main thread only: the
+    notifier asks too.
+    """
+
+    class RefusingLoop(loop_type):
+        refuses = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.refuses and refused(callback):
+                raise error
+            return super().call_soon(callback, *args, context=context)
+
+        def is_closed(self):
+            if self.refuses and threading.current_thread() is threading.main_thread():
+                self.refuses = False
+                raise KeyboardInterrupt
+            return super().is_closed()
+
+    return RefusingLoop()
