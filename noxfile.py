@@ -34,6 +34,7 @@ CORE = [
         "faults/test_streams",
         "faults/test_threads_at_exit",
         "test_awaitable",
+        "test_awaitable_cancel",
         "test_callback",
         "test_callback_limits",
         "test_cpython_futures",

@@ -1,60 +1,18 @@
 """awaitable(): functions that take a callback, and what becomes of their calls."""
 
 import asyncio
-import contextlib
-import ctypes
 import functools
 import gc
 import inspect
 import pickle
-import threading
-import types
 import typing
 from pathlib import Path
 
-import native
 import pytest
-from waiting import hooks_have_run, until
+from sdk import Sdk
+from waiting import HOOK_THREAD, hooks_have_run, posts_have_run, until
 
 import aiobridge
-
-
-async def turns():
-    """Let the loop turn until what was posted has been delivered."""
-    for _ in range(3):
-        promise, future = aiobridge.make_promise()
-        promise.set_result(1)
-        assert await future == 1
-
-
-class Sdk:
-    """A library that keeps its callbacks until the test says what happens, and remembers what it was told."""
-
-    def __init__(self):
-        self.calls = []
-        self.callbacks = []
-        self.told = []
-
-    def read(self, fd, size, callback):
-        """Read later."""
-        self.calls.append((fd, size))
-        self.callbacks.append(callback)
-
-    def open(self, path, callback):
-        self.read(path, None, callback)
-        return f"handle of {path}"
-
-    def ask(self, question, *, on_done, on_error=None):
-        self.calls.append(question)
-        self.callbacks.append(on_done)
-        self.callbacks.append(on_error)
-
-    def abort(self, *arguments, **keywords):
-        self.told.append((arguments, keywords, native.this_thread_name()))
-
-    async def fire(self, *arguments, callback=0):
-        """Call back on a thread of the library's."""
-        await asyncio.to_thread(self.callbacks[callback], *arguments)
 
 
 @pytest.fixture
@@ -260,7 +218,7 @@ async def test_a_callback_that_the_library_drops_breaks_the_promise(sdk, cancel)
 
 async def test_a_callback_that_the_library_keeps_leaves_the_future_pending(sdk):
     future = aiobridge.awaitable(sdk.read)(1, 1)
-    await turns()
+    await posts_have_run()
     assert not future.done()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(future, 0)
@@ -283,7 +241,7 @@ async def test_what_the_function_raises_is_raised_and_nothing_is_left(sdk, repor
     adapted = aiobridge.awaitable(fail, **options, cancel=sdk.abort)
     with pytest.raises(ValueError, match="no such device") as caught:
         adapted()
-    await turns()
+    await posts_have_run()
     if callbacks == "last":
         sdk.callbacks[0]("all the same")
     del caught
@@ -292,156 +250,6 @@ async def test_what_the_function_raises_is_raised_and_nothing_is_left(sdk, repor
     await until(lambda: aiobridge.stats().operations == before)
     await hooks_have_run()
     assert (contexts, sdk.told) == ([], [])
-
-
-# Cancelling reaches the library.
-
-
-async def stop(future, how):
-    if how == "drop":
-        return
-    if how == "timeout":
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(future, 0)
-        return
-
-    async def work():
-        return await future
-
-    task = asyncio.create_task(work())
-    await turns()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-HOOKS = "aiobridge-hooks"
-
-
-@pytest.mark.parametrize("how", ["cancel", "timeout", "drop"])
-async def test_cancel_is_called_once_on_the_hook_thread(sdk, how):
-    future = aiobridge.awaitable(sdk.open, cancel=sdk.abort)("/dev/null")
-    await stop(future, how)
-    del future
-    gc.collect()
-    await until(lambda: sdk.told)
-    await sdk.fire("late")
-    await hooks_have_run()
-    assert sdk.told == [(("handle of /dev/null",), {}, HOOKS)]
-
-
-async def test_cancel_is_not_called_after_completion(sdk):
-    future = aiobridge.awaitable(sdk.open, cancel=sdk.abort)("/dev/null")
-    await sdk.fire("done")
-    future.cancel()
-    del future
-    await turns()
-    await hooks_have_run()
-    assert sdk.told == []
-
-
-async def test_without_a_handle_cancel_is_given_the_arguments(sdk):
-    def abort(fd, size):
-        sdk.abort(fd, size)
-
-    def abort_one(fd, *, size, callback):
-        sdk.abort(fd, size, callback)
-
-    for cancel in (abort, functools.partial(sdk.abort, "bound")):
-        aiobridge.awaitable(sdk.read, cancel=cancel)(3, 4096).cancel()
-    aiobridge.awaitable(sdk.read, cancel=abort)(3, size=1).cancel()
-    await hooks_have_run()
-    first, variadic, by_name = (arguments for arguments, _, _ in sdk.told)
-    assert first == (3, 4096)
-    assert variadic == ("bound", 3, 4096, sdk.callbacks[1])
-    assert by_name == (3, 1)
-
-
-async def test_cancel_is_given_the_callback_where_its_signature_takes_one(sdk):
-    def off(fd, size, callback):
-        sdk.abort(fd, size, callback)
-
-    def anything(*args, **kwargs):
-        sdk.abort(*args, **kwargs)
-
-    for cancel in (off, anything, functools.partial(anything)):
-        aiobridge.awaitable(sdk.read, cancel=cancel)(3, 4096).cancel()
-    await hooks_have_run()
-    assert len(sdk.callbacks) == 3
-    assert sdk.told == [((3, 4096, callback), {}, HOOKS) for callback in sdk.callbacks]
-
-
-async def test_a_cancel_that_takes_a_callback_is_not_called_once_the_library_has_dropped_it(sdk):
-    held, let_go = threading.Event(), threading.Event()
-    _writer, stream = aiobridge.make_stream()
-
-    def hold_the_hook_thread(_reason):
-        held.set()
-        let_go.wait(20)
-
-    def off(fd, size, callback):
-        sdk.abort(fd, size, callback)
-
-    stream.on_close(hold_the_hook_thread)
-    left = stream.aclose()
-    assert await asyncio.to_thread(held.wait, 20)
-    aiobridge.awaitable(sdk.read, cancel=off)(3, 4096).cancel()
-    aiobridge.awaitable(sdk.open, cancel=sdk.abort)("/dev/null").cancel()
-    sdk.callbacks.clear()
-    let_go.set()
-    await left
-    await hooks_have_run()
-    assert sdk.told == [(("handle of /dev/null",), {}, HOOKS)]
-
-
-async def test_a_cancel_without_a_signature_is_given_the_arguments_alone(sdk):
-    foreign = ctypes.CFUNCTYPE(None, ctypes.c_int)(sdk.abort)
-    with contextlib.suppress(ValueError):
-        assert str(inspect.signature(foreign)) == "(*args, **kwargs)"  # from Python 3.13 on, and as wrong
-    of_two = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_int)(sdk.abort)
-    for cancel in (foreign, functools.partial(of_two, 7), types.MethodType(of_two, 8)):
-        aiobridge.awaitable(lambda fd, callback: sdk.callbacks.append(callback), cancel=cancel)(3).cancel()
-    await hooks_have_run()
-    assert sdk.told == [((3,), {}, HOOKS), ((7, 3), {}, HOOKS), ((8, 3), {}, HOOKS)]
-
-
-async def test_a_cancel_that_raises_is_reported_with_its_name(sdk, reports):
-    def abort(*arguments):
-        raise OSError("cannot abort")
-
-    contexts = reports()
-    aiobridge.awaitable(sdk.read, cancel=abort)(1, 1).cancel()
-    await until(lambda: contexts)
-    assert str(contexts[0]["exception"]) == "cannot abort"
-    assert contexts[0]["message"].startswith("aiobridge: the hook <cancel of Sdk.read(): <function ")
-
-
-async def test_a_callback_under_the_lock_that_cancel_waits_for():
-    """The library's thread waits with its lock held, for the loop's thread, which cancels meanwhile."""
-    lock, locked, go_on = threading.Lock(), threading.Event(), threading.Event()
-    seen = []
-
-    def start(callback):
-        def work():
-            with lock:
-                locked.set()
-                go_on.wait(20)
-                callback("late")
-                seen.append("called back")
-
-        threading.Thread(target=work).start()
-        return "operation"
-
-    def abort(operation):
-        with lock:
-            seen.append("aborted")
-
-    future = aiobridge.awaitable(start, cancel=abort)()
-    assert await asyncio.to_thread(locked.wait, 20)
-    future.cancel()
-    go_on.set()
-    await until(lambda: len(seen) == 2)
-    assert seen == ["called back", "aborted"]
 
 
 # What it looks like.
@@ -486,7 +294,7 @@ async def test_it_decorates_functions_and_methods(sdk):
     assert await device.close() is None
     device.read(0).cancel()
     await hooks_have_run()
-    assert sdk.told == [(("disk", 0), {}, HOOKS)]
+    assert sdk.told == [(("disk", 0), {}, HOOK_THREAD)]
     assert (Device.read.__name__, Device.read.__doc__) == ("read", "Read from the device.")
     assert str(inspect.signature(device.read)).startswith("(size) -> ")
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 import cffi
 import native
 import pytest
-from waiting import hooks_have_run, until
+from waiting import HOOK_THREAD, hooks_have_run, until
 from watchdog import events, observers
 
 import aiobridge
@@ -211,7 +211,7 @@ async def test_pybind11_cancel_reaches_the_library_once():
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(wait(), 0)
     await hooks_have_run()
-    assert aborted == [(2, "aiobridge-hooks")]
+    assert aborted == [(2, HOOK_THREAD)]
     assert not kept.done()
 
 

@@ -12,7 +12,7 @@ import weakref
 import native
 import pytest
 from forking import needs_fork_with_threads
-from waiting import until, wait_for
+from waiting import HOOK_THREAD, until, wait_for
 
 import aiobridge
 from aiobridge import CloseReason, Fate
@@ -134,7 +134,7 @@ async def test_a_hook_runs_once_on_the_hook_thread_in_its_context(how, reason):
     assert promise.close_reason() is reason
     promise.on_cancel(lambda reason: calls.append(reason))  # late: soon
     await until(lambda: len(calls) > 1)
-    assert calls == [(reason, "the one who asked", "aiobridge-hooks"), reason]
+    assert calls == [(reason, "the one who asked", HOOK_THREAD), reason]
 
 
 async def test_a_hook_of_what_completes_is_freed_and_does_not_run():

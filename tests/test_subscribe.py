@@ -8,7 +8,7 @@ from pathlib import Path
 
 import native
 import pytest
-from waiting import hooks_have_run, until
+from waiting import HOOK_THREAD, hooks_have_run, until
 
 import aiobridge
 
@@ -39,9 +39,6 @@ class Sdk:
                 self.listeners[to](*event)
 
         await asyncio.to_thread(run)
-
-
-HOOKS = "aiobridge-hooks"
 
 
 @pytest.fixture
@@ -86,7 +83,7 @@ async def test_an_error_ends_the_stream_after_its_events_and_unsubscribes(sdk):
         with pytest.raises(OSError, match="connection lost") as caught:
             await anext(stream)
     assert caught.value is failure
-    assert sdk.told == [(("subscription to topic",), HOOKS)]
+    assert sdk.told == [(("subscription to topic",), HOOK_THREAD)]
 
 
 @pytest.mark.parametrize("how", ["async with", "aclose", "cancel", "exception"])
@@ -119,7 +116,7 @@ async def test_left_in_the_middle_it_unsubscribes_once_before_that_has_ended(sdk
             await consume(stream)
     else:
         await consume(stream)
-    assert sdk.told == [(("subscription to topic",), HOOKS)]
+    assert sdk.told == [(("subscription to topic",), HOOK_THREAD)]
     await sdk.send(("late",))
     await stream.aclose()
     del stream
@@ -135,7 +132,7 @@ async def test_a_dropped_stream_unsubscribes(sdk):
     await until(lambda: sdk.told)
     await sdk.send(("late",))
     await hooks_have_run()
-    assert sdk.told == [(("subscription to topic",), HOOKS)]
+    assert sdk.told == [(("subscription to topic",), HOOK_THREAD)]
 
 
 def test_a_closed_loop_unsubscribes(sdk, new_loop):
@@ -154,7 +151,7 @@ def test_a_closed_loop_unsubscribes(sdk, new_loop):
     assert unsubscribed.wait(20)
     assert stream.closed
     sdk.listeners[0]("late")
-    assert sdk.told == [(("topic",), HOOKS)]
+    assert sdk.told == [(("topic",), HOOK_THREAD)]
 
 
 async def test_an_overflow_is_an_error_and_unsubscribes(sdk):
@@ -165,7 +162,7 @@ async def test_an_overflow_is_an_error_and_unsubscribes(sdk):
     with pytest.raises(aiobridge.StreamOverflow):
         await anext(stream)
     await stream.aclose()
-    assert sdk.told == [(("topic",), HOOKS)]
+    assert sdk.told == [(("topic",), HOOK_THREAD)]
 
 
 async def test_what_make_stream_is_told(sdk):
@@ -186,7 +183,7 @@ async def test_unsubscribe_is_given_the_callback_where_its_signature_takes_one(s
 
     async with aiobridge.subscribe(sdk.on, "topic", unsubscribe=off):
         pass
-    assert sdk.told == [(("topic", sdk.listeners[0]), HOOKS)]
+    assert sdk.told == [(("topic", sdk.listeners[0]), HOOK_THREAD)]
 
 
 @pytest.mark.parametrize("unsubscribe", ["none", "arguments", "handle", "callback"])

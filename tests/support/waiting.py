@@ -9,6 +9,8 @@ import native
 
 import aiobridge
 
+HOOK_THREAD = "aiobridge-hooks"  # its name
+
 
 async def until(condition: Callable[[], object]) -> None:
     """Turn the loop until the condition holds."""
