@@ -191,7 +191,7 @@ def soak(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """All of it, at its long size, on every interpreter: hours."""
     os.environ["AIOBRIDGE_TEST_SIZE"] = "long"
-    os.environ["PYTEST_ADDOPTS"] = "-o faulthandler_timeout=2700"  # a race may take RACE_PATIENCE
+    os.environ["PYTEST_ADDOPTS"] = "-o faulthandler_timeout=7500"  # a race may take RACE_PATIENCE
     session.notify("python-3.13t")
     others = [test for test in CORE if not test.startswith("tests/faults/")]
     for version in PYTHONS:

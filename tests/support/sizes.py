@@ -20,4 +20,4 @@ FORKS = _of(5, 50)
 PATIENCE = _of(60, 1200)  # seconds until a test that repeats is taken for one that hangs
 # Of each race, with each loop and each waker. ThreadSanitizer runs them ten times as slowly as the others do.
 RACE_ROUNDS = {"": _of(2_000, 100_000), "thread": _of(50, 500)}.get(SANITIZER, _of(500, 10_000))
-RACE_PATIENCE = _of(120, 2400)  # seconds until such a test is taken for one that hangs
+RACE_PATIENCE = _of(120, 7200)  # seconds until such a test is taken for one that hangs
