@@ -141,7 +141,7 @@ def test_an_interrupt_while_a_loop_is_given_up_comes_out(loop_type, wakeup, monk
         burst = native.Burst()
         return burst, burst.make(3)
 
-    loop = make_refusing_loop(loop_type, OSError("not now"), lambda callback: type(callback).__name__ == "Drain")
+    loop = make_refusing_loop(loop_type, OSError, lambda callback: type(callback).__name__ == "Drain")
     burst, futures = loop.run_until_complete(start())
     burst.go(1)
     burst.join()

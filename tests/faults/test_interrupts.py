@@ -321,7 +321,7 @@ def test_24_an_interrupt_while_a_callback_is_queued_comes_out_and_the_callback_r
 # Fails if an interrupt of the question whether the loop is closed is taken for a no
 def test_24_an_interrupt_while_a_loop_that_refuses_a_callback_is_asked_comes_out(loop_type, wakeup):
     received = []
-    loop = make_refusing_loop(loop_type, ValueError("not now"), lambda callback: callback == received.append)
+    loop = make_refusing_loop(loop_type, ValueError, lambda callback: callback == received.append)
 
     async def start():
         aiobridge.configure(wakeup=wakeup)

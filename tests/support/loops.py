@@ -19,10 +19,13 @@ class LoopThatDropsNothing(LoopWithoutReaders):
 
 
 def make_refusing_loop(loop_type, error, refused):
-    """A loop whose call_soon, once `refuses` is set, raises `error` for each callback that `refused` is true of.
+    """A loop whose call_soon, once `refuses` is set, raises an `error` for each callback that `refused` is true of.
 
     Asked then whether it is closed, it is interrupted, once. As signal handlers do that, in the main thread only: the
     notifier asks too.
+
+    `error` is a class. An instance would keep its traceback, and so the frames of the test, as long as this loop's class
+    lives; and without a GIL Python 3.13 never frees a class that was made after a thread was.
     """
 
     class RefusingLoop(loop_type):
@@ -30,7 +33,7 @@ def make_refusing_loop(loop_type, error, refused):
 
         def call_soon(self, callback, *args, context=None):
             if self.refuses and refused(callback):
-                raise error
+                raise error("not now")
             return super().call_soon(callback, *args, context=context)
 
         def is_closed(self):
