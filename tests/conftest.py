@@ -18,22 +18,13 @@ from typing import Any
 
 import building
 import leaks
+import loops
 import pytest
-from loops import LoopWithoutReaders
 
 import aiobridge
 
-try:
-    import uvloop
-except ImportError:  # Windows
-    uvloop = None
-
 TESTS = Path(__file__).parent
-LOOPS = {"asyncio": asyncio.new_event_loop}
-if uvloop is not None:
-    LOOPS["uvloop"] = uvloop.new_event_loop
-if os.environ.get("AIOBRIDGE_TEST_LOOPS") == "no_readers":
-    LOOPS = {"asyncio": LoopWithoutReaders}
+LOOPS = {"asyncio": loops.LoopWithoutReaders} if os.environ.get("AIOBRIDGE_TEST_LOOPS") == "no_readers" else loops.LOOPS
 NATIVE_OBJECTS = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 
 

@@ -12,7 +12,6 @@ warming up, and under a sanitizer, which keeps freed memory on purpose.
 """
 
 import argparse
-import asyncio
 import ctypes
 import gc
 import itertools
@@ -28,6 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import building
+from loops import LOOPS
 
 import aiobridge
 
@@ -35,18 +35,6 @@ LIVE = ("loops", "operations", "streams", "callbacks", "scopes", "hooks")
 LIMIT = 1.0  # MB a minute
 WARM = 4.0  # minutes; what is shorter has not stopped filling malloc's arenas in its second half
 FATES = ("delivered", "evicted", "merged", "undelivered", "pending")
-
-
-def loop_makers(wanted: str | None):
-    makers = {"asyncio": asyncio.new_event_loop}
-    try:
-        import uvloop
-
-        makers["uvloop"] = uvloop.new_event_loop
-    except ImportError:
-        if wanted == "uvloop":
-            raise
-    return {name: make for name, make in makers.items() if wanted in (None, name)}
 
 
 def resident() -> float:
@@ -105,7 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=4)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
-    parser.add_argument("--loop", choices=("asyncio", "uvloop"))
+    parser.add_argument("--loop", choices=LOOPS)
     parser.add_argument("--wakeup", choices=("call_soon", "fd"))
     parser.add_argument("--native", type=Path, help="the folder of the native test module; without it, it is built")
     options = parser.parse_args()
@@ -118,7 +106,8 @@ def main() -> int:
 
     loads.native.declare_tick()
     wakeups = [options.wakeup] if options.wakeup else ["call_soon", "fd"]
-    modes = list(itertools.product(loop_makers(options.loop).items(), wakeups))
+    loops = {options.loop: LOOPS[options.loop]} if options.loop else LOOPS
+    modes = list(itertools.product(loops.items(), wakeups))
     print(f"seed {options.seed}; {', '.join(f'{name} {wakeup}' for (name, _), wakeup in modes)}", flush=True)
     done: Counter[str] = Counter()
     seconds: Counter[str] = Counter()

@@ -16,7 +16,7 @@ import types
 import warnings
 import weakref
 
-import uvloop
+from loops import LOOPS
 
 import aiobridge
 from aiobridge import _core
@@ -130,8 +130,8 @@ class Hostilities:
         self.streams, self.futures = weakref.WeakSet(), weakref.WeakSet()
         self.depth = threading.local()
 
-    def start(self, with_uvloop, wakeup):
-        self.kind = uvloop.new_event_loop if with_uvloop else asyncio.new_event_loop
+    def start(self, kind, wakeup):
+        self.kind = LOOPS[kind]
         self.wakeup, self.armed = wakeup, True
         self.before = aiobridge.stats()
         self.unraisable, sys.unraisablehook = sys.unraisablehook, self.on_unraisable

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-sys.path.append(str(Path(__file__).parent))
+sys.path += [str(Path(__file__).parent), str(Path(__file__).parent.parent / "support")]
 
 from hostile import Hostilities
+from loops import LOOPS
 
 numbers = st.integers(0, 1999)
 acts = st.lists(st.tuples(*[numbers] * 5), min_size=1, max_size=5)
@@ -40,9 +41,9 @@ class Surface(RuleBasedStateMachine):
         super().__init__()
         self.hostilities = Hostilities(print_acts=self.verbose)
 
-    @initialize(uvloop=st.booleans(), wakeup=st.sampled_from(["call_soon", "fd"]), acts=acts)
-    def start(self, uvloop, wakeup, acts):
-        self.hostilities.start(uvloop, wakeup)
+    @initialize(kind=st.sampled_from(sorted(LOOPS)), wakeup=st.sampled_from(["call_soon", "fd"]), acts=acts)
+    def start(self, kind, wakeup, acts):
+        self.hostilities.start(kind, wakeup)
         self.hostilities.on_the_loop([(0, *[1] * 4), (1, *[1] * 4), *acts])
 
     @rule(acts=acts)

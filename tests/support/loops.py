@@ -1,7 +1,15 @@
-"""Loops that do less than asyncio's."""
+"""The kinds of loops that are here, and loops that do less than asyncio's."""
 
 import asyncio
 import threading
+
+LOOPS = {"asyncio": asyncio.new_event_loop}
+try:
+    import uvloop
+except ImportError:  # Windows, and free-threaded Pythons
+    pass
+else:
+    LOOPS["uvloop"] = uvloop.new_event_loop
 
 
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
@@ -24,7 +32,7 @@ def make_refusing_loop(loop_type, error, refused):
     Asked then whether it is closed, it is interrupted, once. As signal handlers do that, in the main thread only: the
     notifier asks too.
 
-    `error` is a class. An instance would keep its traceback, and so the frames of the test, as long as this loop's class
+    `error` is a class. An instance would keep its traceback, and so the frames of the test, as long as the loop's class
     lives; and without a GIL Python 3.13 never frees a class that was made after a thread was.
     """
 
