@@ -24,10 +24,12 @@ cmake -G Ninja -S "$here" -B "$work/build" -DCMAKE_CXX_COMPILER="$cxx" \
   -DPython_EXECUTABLE="$(command -v "$python")" -Dpybind11_DIR="$("$python" -P -m pybind11 --cmakedir)" >"$work/cmake.log"
 cmake --build "$work/build" | tail -n 1
 
-# libstdc++ too: with the sanitizer's library alone, the first C++ exception aborts. Python's own allocator would hide
-# what is freed.
+# libstdc++ too: with the sanitizer's library alone, the first C++ exception aborts.
 libraries="$("$cxx" -print-file-name="libclang_rt.asan-$(uname -m).so") $("$cxx" -print-file-name=libstdc++.so)"
-export PYTHONPATH="$work/build" PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 UBSAN_OPTIONS=print_stacktrace=1
+export PYTHONPATH="$work/build" PYTHONDONTWRITEBYTECODE=1 UBSAN_OPTIONS=print_stacktrace=1
+# Python's own allocator would hide what is freed. Without a GIL there is no other, but it can look for itself.
+free_threaded=$("$python" -P -c 'import sysconfig; print(sysconfig.get_config_var("Py_GIL_DISABLED") or 0)')
+export PYTHONMALLOC=$([[ $free_threaded == 1 ]] && echo debug || echo malloc)
 # A stream of 2**31 events finds no memory.
 export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=256
 # Without address space randomisation: older kernels and this compiler's sanitizers disagree about it.
