@@ -218,33 +218,35 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
     }
     if (first)
         log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
-    // Strong references first: what a member drops may end others.
-    std::vector<std::pair<Ref, decltype(Member::loop_closed)>> members;
+    // Strong references first: what a member drops may end others. Each stays in the list until it was told: without a
+    // GIL the notifier may find the loop closed while that closes itself, and whoever is second tells those again that
+    // the first one may not have reached. So whoever has closed a loop finds every Future of it done.
+    std::vector<std::pair<Ref, Member *>> members;
     Ref drain, loop_reference;
     {
         const std::lock_guard lock(lock_);
+        ++closers_;
         taken = std::exchange(batch_, Batch());
-        while (members_.next && members_.next != &members_) {
-            Member &member = *members_.next;
-            unlink_locked(member);
-            if (try_retain(member.object)) // else it ends at this very moment, on another thread
-                members.emplace_back(Ref(member.object), member.loop_closed);
-        }
-        members_.previous = members_.next = nullptr;
+        for (Member *member = members_.next; member != &members_; member = member->next)
+            if (try_retain(member->object)) // else it ends at this very moment, on another thread
+                members.emplace_back(Ref(member->object), member);
+        takes_members_ = false;
         drain = std::move(drain_);
     }
     for (Batch *each : {&taken, &posted})
         while (Node *node = each->pop())
             static_cast<Item *>(node)->discard();
-    for (auto &[object, loop_closed] : members) {
+    for (auto &[object, member] : members) {
         AIOBRIDGE_PAUSE("bridge.member");
-        loop_closed(object.get(), reason, drop_now);
+        member->loop_closed(object.get(), reason, drop_now);
+        unlink(*member);
         if (!drop_now)
             drop_later(runtime, std::move(object));
     }
     // Last, because who waited for a member is called through the loop, if that is still open.
     const std::lock_guard lock(lock_);
-    loop_reference = std::move(loop_reference_);
+    if (--closers_ == 0)
+        loop_reference = std::move(loop_reference_);
 }
 
 void Bridge::close_all(aiobridge_reason reason) {
@@ -268,7 +270,7 @@ void Bridge::forget_all() noexcept {
 
 bool Bridge::link(Member &member) noexcept {
     const std::lock_guard lock(lock_);
-    if (!members_.next)
+    if (!takes_members_)
         return false;
     allow_try_retain(member.object);
     member.previous = members_.previous;

@@ -23,7 +23,8 @@ class Bridge;
 struct Member {
     Member *previous = nullptr, *next = nullptr;
     PyObject *object = nullptr; // itself, borrowed
-    /// The loop is closed, or the interpreter exits. `drop_now`: as Bridge::close.
+    /// The loop is closed, or the interpreter exits. Without a GIL perhaps twice, on two threads at once: the object's
+    /// state is final when either returns. `drop_now`: as Bridge::close.
     void (*loop_closed)(PyObject *object, aiobridge_reason, bool drop_now) = nullptr;
     bool linked() const noexcept { return previous != nullptr; }
 };
@@ -155,7 +156,9 @@ private:
     Ref loop_reference_;         // a weak reference
     Ref drain_;
     Batch batch_;
-    Member members_; // the ring's head; null links once closed
+    Member members_;            // the ring's head
+    bool takes_members_ = true; // until it is closed
+    int closers_ = 0;           // threads inside close()
 };
 
 inline BridgeRef::~BridgeRef() {

@@ -25,7 +25,8 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     {
         const bool lost = stream->channel->size() > 0;
         const Locked lock(object);
-        stream->lost = lost;
+        if (!stream->left) // else another thread has told us, and may have dropped what was lost
+            stream->lost = lost;
         stream->left = true;
     }
     stream->channel->leave(reason);

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import native
 import pytest
-from waiting import collect
+from waiting import collect, wait_for
 
 import aiobridge
 
@@ -155,3 +155,36 @@ async def test_47_other_threads_look_at_a_stream_while_it_is_iterated():
     finally:
         over.set()
     await asyncio.gather(*meddlers)
+
+
+# Fails, without a GIL, if whoever is second in closing a bridge does not tell its members too
+def test_47_who_closes_a_loop_that_the_notifier_is_letting_go_finds_everything_ended(loop_type):
+    found_closed = threading.Event()
+
+    class FoundClosed(loop_type):
+        """By the notifier alone, so that it begins, and the loop's own end comes when it is halfway."""
+
+        def call_soon_threadsafe(self, callback, *args, context=None):
+            if threading.current_thread() is threading.main_thread():
+                return super().call_soon_threadsafe(callback, *args, context=context)
+            found_closed.set()
+            raise RuntimeError("Event loop is closed")
+
+        def is_closed(self):
+            return threading.current_thread() is not threading.main_thread() or super().is_closed()
+
+    async def make():
+        aiobridge.configure(wakeup="call_soon")
+        burst = native.Burst()
+        return burst, burst.make(5_000), native.make_stream()
+
+    loop = FoundClosed()
+    burst, futures, (writer, stream) = loop.run_until_complete(make())
+    burst.go(1)
+    burst.join()
+    wait_for(futures[0].done)
+    loop.close()
+    assert found_closed.is_set()
+    assert all(future.done() for future in futures)
+    assert stream.closed
+    assert writer.push(1) == "closed"
