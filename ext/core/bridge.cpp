@@ -219,19 +219,21 @@ void Bridge::close(aiobridge_reason reason, bool drop_now) {
     if (first)
         log(reason == AIOBRIDGE_LOOP_CLOSED ? "is closed" : "is let go, because the interpreter exits");
     // Strong references first: what a member drops may end others. Each stays in the list until it was told: without a
-    // GIL the notifier may find the loop closed while that closes itself, and whoever is second tells those again that
-    // the first one may not have reached. So whoever has closed a loop finds every Future of it done.
+    // GIL the notifier may find the loop closed while that closes itself. Then the loop's thread, though second, tells
+    // those again that the notifier may not have reached, or whoever has closed the loop would find Futures that are
+    // still pending. Not the other way round: nobody waits for the notifier, which cannot drop what they hold.
     std::vector<std::pair<Ref, Member *>> members;
     Ref drain, loop_reference;
     {
         const std::lock_guard lock(lock_);
-        ++closers_;
         taken = std::exchange(batch_, Batch());
-        for (Member *member = members_.next; member != &members_; member = member->next)
-            if (try_retain(member->object)) // else it ends at this very moment, on another thread
-                members.emplace_back(Ref(member->object), member);
+        if (drop_now || closers_ == 0)
+            for (Member *member = members_.next; member != &members_; member = member->next)
+                if (try_retain(member->object)) // else it ends at this very moment, on another thread
+                    members.emplace_back(Ref(member->object), member);
         takes_members_ = false;
         drain = std::move(drain_);
+        ++closers_;
     }
     for (Batch *each : {&taken, &posted})
         while (Node *node = each->pop())

@@ -23,8 +23,9 @@ class Bridge;
 struct Member {
     Member *previous = nullptr, *next = nullptr;
     PyObject *object = nullptr; // itself, borrowed
-    /// The loop is closed, or the interpreter exits. Without a GIL perhaps twice, on two threads at once: the object's
-    /// state is final when either returns. `drop_now`: as Bridge::close.
+    /// The loop is closed, or the interpreter exits. Perhaps twice, without a GIL on two threads at once: a Future's or
+    /// Stream's state is final when either returns; a call may still be on its way to be refused. `drop_now`: as
+    /// Bridge::close.
     void (*loop_closed)(PyObject *object, aiobridge_reason, bool drop_now) = nullptr;
     bool linked() const noexcept { return previous != nullptr; }
 };
@@ -158,7 +159,7 @@ private:
     Batch batch_;
     Member members_;            // the ring's head
     bool takes_members_ = true; // until it is closed
-    int closers_ = 0;           // threads inside close()
+    int closers_ = 0;           // calls of close() that have not returned
 };
 
 inline BridgeRef::~BridgeRef() {

@@ -25,7 +25,7 @@ void on_loop_closed(PyObject *object, aiobridge_reason reason, bool) {
     {
         const bool lost = stream->channel->size() > 0;
         const Locked lock(object);
-        if (!stream->left) // else another thread has told us, and may have dropped what was lost
+        if (!stream->left) // else its consumer is gone, or we were told before, and what was lost may be dropped by now
             stream->lost = lost;
         stream->left = true;
     }
