@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 
 from aiobridge import __main__
 
-LOOPS = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+needs_uvloop = pytest.mark.skipif(not find_spec("uvloop"), reason="uvloop is not installed")
+LOOPS = pytest.mark.parametrize("loop", ["asyncio", pytest.param("uvloop", marks=needs_uvloop)])
 
 # More than a pipe (64 KiB) and the buffers at its ends hold, so that the writer waits for its reader.
 MANY = 20_000

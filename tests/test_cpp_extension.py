@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,7 @@ def test_the_program_in_its_readme_runs(run_there):
 
 
 @pytest.mark.skipif("AIOBRIDGE_TEST_SANITIZE" in os.environ, reason="says nothing about memory, and takes minutes")
+@pytest.mark.skipif(not find_spec("mypy"), reason="mypy is not installed")
 def test_its_stub_is_its_module(run_there):
     done = run_there("-m", "mypy.stubtest", "--allowlist", str(EXAMPLE / "stubtest.txt"), "weather")
     assert done.returncode == 0, done.stdout + done.stderr

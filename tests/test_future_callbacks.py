@@ -110,41 +110,48 @@ async def test_every_instance_of_a_callback_is_removed_and_the_others_run_in_ord
     assert called == [0, 1, 2, 3]
 
 
+class Sulky:
+    def __init__(self):
+        self.called = []  # not the class's, nor a function's in it: see "Without a GIL" in architecture.md
+
+    def __call__(self, done):
+        self.called.append(done)
+
+    def __eq__(self, other):
+        raise KeyError("not comparable")
+
+    __hash__ = None
+
+
 async def test_a_callback_that_cannot_be_compared_is_kept_and_says_so():
-    called = []
     promise, future = native.make_Promise()
-
-    class Sulky:
-        def __call__(self, done):
-            called.append(done)
-
-        def __eq__(self, other):
-            raise KeyError("not comparable")
-
-        __hash__ = None
-
-    future.add_done_callback(Sulky())
+    callback = Sulky()
+    future.add_done_callback(callback)
     with pytest.raises(KeyError, match="not comparable"):
         future.remove_done_callback(print)
     promise.set_from_thread(1)
     await future
     await asyncio.sleep(0)
-    assert called == [future]
+    assert callback.called == [future]
+
+
+class Garbage:
+    """In a cycle of its own, with a finalizer that its class does not keep, as above."""
+
+    def __init__(self, finalizer):
+        self.finalizer = finalizer
+        self.itself = self
+
+    def __del__(self):
+        self.finalizer()
 
 
 def collect_in(call, allocations, finalizer):
     """Call with a garbage collection at about so many allocations, which runs the finalizer."""
-
-    class Garbage:
-        def __del__(self):
-            finalizer()
-
     gc.collect()
     gc.disable()
     pairs = [(number, number) for number in range(5000)]  # Python keeps some for later
-    garbage = Garbage()
-    garbage.itself = garbage
-    del garbage
+    Garbage(finalizer)
     gc.set_threshold(gc.get_count()[0] + allocations)
     gc.enable()
     try:

@@ -16,6 +16,8 @@ def run(new_loop, main):
 
 
 async def test_configuring_a_loop_that_has_its_waker_is_refused(request):
+    if isinstance(asyncio.get_running_loop(), LoopWithoutReaders):
+        pytest.skip("a loop without readers takes either, and has call_soon")
     mode = "fd" if "-fd" in request.node.name else "call_soon"
     other = "call_soon" if mode == "fd" else "fd"
     aiobridge.configure(wakeup=mode)

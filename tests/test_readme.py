@@ -90,7 +90,7 @@ resolver_sdk &resolver() {
     static auto *sdk = new resolver_sdk;
     return *sdk;
 }
-PYBIND11_MODULE(readme, m) {
+PYBIND11_MODULE(readme, m, pybind11::mod_gil_not_used()) {
     m.def("aborted", [] { return resolver().aborted.load(); });
 """
 

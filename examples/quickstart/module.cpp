@@ -1,7 +1,7 @@
 #include <aiobridge/pybind11.h>
 #include <thread>
 
-PYBIND11_MODULE(quickstart, m) {
+PYBIND11_MODULE(quickstart, m, pybind11::mod_gil_not_used()) {
     m.def("add", aiobridge::async([](int a, int b) { return a + b; })); // runs on a native pool
     m.def("count", [](int n) {                                          // events of a native thread
         auto [writer, stream] = aiobridge::make_stream<int>({.capacity = 1024});

@@ -56,7 +56,7 @@ private:
 
 } // namespace
 
-PYBIND11_MODULE(boost_threads, m) {
+PYBIND11_MODULE(boost_threads, m, py::mod_gil_not_used()) {
     m.def("call_later", [](double seconds, aiobridge::callback<void(std::string)> callback) {
         boost::thread([seconds, callback] {
             boost::this_thread::sleep_for(boost::chrono::duration<double>(seconds));

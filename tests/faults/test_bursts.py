@@ -68,6 +68,7 @@ def counting_loop(loop_type):
     return CountingLoop()
 
 
+@pytest.mark.timeout(180)  # in development mode each Future notes where it was made
 @pytest.mark.parametrize("threads", [1, 2])
 def test_31_a_burst_of_posts_is_a_few_wakes(counting_loop, threads):
     loop = counting_loop

@@ -61,7 +61,7 @@ std::vector<int> inspect(const shared_station &self, const aiobridge::callback<b
 
 } // namespace
 
-PYBIND11_MODULE(_ext, m) {
+PYBIND11_MODULE(_ext, m, py::mod_gil_not_used()) {
     aiobridge::init(); // an aiobridge that is missing or too old is an ImportError of this module
 
     PYBIND11_NUMPY_DTYPE(reading, number, celsius); // for Stream.arrays

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
@@ -29,6 +30,8 @@ def load_harness() -> Any:
 
 
 abi = load_harness()
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    assert not sys._is_gil_enabled(), "what was loaded has turned the GIL on"
 FATES = ("accepted", "evicted", "merged", "dropped", "full", "closed", "timed_out", "would_deadlock", "no_memory")
 NATIVE_OBJECTS = ("operations", "streams", "callbacks", "scopes", "hooks")
 NUMBERS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 255, 1 << 24, 1 << 31, (1 << 31) + 1, 1 << 63, (1 << 64) - 1)

@@ -542,7 +542,7 @@ void run(std::vector<std::string> arguments, py::object function) {
 
 } // namespace
 
-PYBIND11_MODULE(abi_fuzz, m) {
+PYBIND11_MODULE(abi_fuzz, m, py::mod_gil_not_used()) {
     const auto core = py::module_::import("aiobridge._core");
     api = static_cast<const aiobridge_api *>(
         PyCapsule_GetPointer(core.attr(AIOBRIDGE_CAPSULE_ATTRIBUTE).ptr(), AIOBRIDGE_CAPSULE_NAME));
