@@ -174,7 +174,8 @@ def awaitable(
     if there are any, are a dict after them. The callback may come on any thread, before `fn` has returned, and with
     locks of the library held: it returns None at once, and raises nothing. The first call counts; another is reported
     to the loop's exception handler. If the library lets go of its callbacks without a call, awaiting raises
-    BrokenPromiseError. While it holds on to them the Future is pending, and can be cancelled or timed out.
+    BrokenPromiseError (in a free-threaded Python, which frees things on the thread that made them: when that thread
+    next runs). While it holds on to them the Future is pending, and can be cancelled or timed out.
 
     `callback`: the name of the parameter that takes the callback. None: it is passed as the last positional argument.
 

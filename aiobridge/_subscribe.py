@@ -182,7 +182,8 @@ def subscribe(  # type: ignore[misc]
     An event is None, the one argument of the callback, or a tuple of several; keyword arguments, if there are any, are
     a dict after them. The callback may come on any thread, before `fn` has returned, and with locks of the library
     held: it returns None at once (but with ``overflow="block"``), and raises nothing. When the library lets go of its
-    callbacks, the stream ends. Keyword arguments for `fn` go into a ``functools.partial``.
+    callbacks, the stream ends (in a free-threaded Python, which frees things on the thread that made them: when that
+    thread next runs). Keyword arguments for `fn` go into a ``functools.partial``.
 
     `unsubscribe`: called once when the stream is closed, whichever way: ``async with`` is left, ``aclose()``,
     the last reference is dropped, an overflow, an error, the loop is closed. It is given what `fn` returned; where that

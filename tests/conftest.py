@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import building
+import development
 import leaks
 import loops
 import pytest
@@ -103,10 +104,15 @@ def run_python(tmp_path: Path, native_folder: str) -> Callable[..., subprocess.C
     def run(
         script: str, *, wakeup: str = "", timeout: float = 20, preload: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": native_folder, "AIOBRIDGE_WAKEUP": wakeup}
+        environment = {
+            **os.environ,
+            **development.SETTINGS,
+            "PYTHONPATH": native_folder,
+            "AIOBRIDGE_WAKEUP": wakeup,
+        }
         if preload:
             environment["LD_PRELOAD"] = str(preload)
-        return subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-P", "-c", script],
             capture_output=True,
             text=True,
@@ -115,6 +121,8 @@ def run_python(tmp_path: Path, native_folder: str) -> Callable[..., subprocess.C
             env=environment,
             cwd=tmp_path,
         )
+        done.stderr = development.without_slowness(done.stderr)
+        return done
 
     return run
 
