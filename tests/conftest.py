@@ -21,6 +21,7 @@ import development
 import leaks
 import loops
 import pytest
+import sizes
 
 import aiobridge
 
@@ -116,7 +117,7 @@ def run_python(tmp_path: Path, native_folder: str) -> Callable[..., subprocess.C
             [sys.executable, "-P", "-c", script],
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * sizes.SLOWNESS,
             check=False,
             env=environment,
             cwd=tmp_path,

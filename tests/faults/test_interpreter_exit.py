@@ -51,7 +51,7 @@ IN_TRAFFIC = """
 
 # Seconds. Without a GIL, Python 3.13 yields the processor 40 times whenever it closes a file, for a lock that the
 # thread holds itself. Eight threads take it, and the files of a traceback are seconds where other processes run too.
-LIMIT = 15 if sysconfig.get_config_var("Py_GIL_DISABLED") else 5
+LIMIT = (15 if sysconfig.get_config_var("Py_GIL_DISABLED") else 5) * sizes.SLOWNESS
 
 TRACEBACK = "Traceback (most recent call last):"
 

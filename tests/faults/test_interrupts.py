@@ -263,7 +263,8 @@ def test_24_an_interrupt_inside_the_drain_comes_out_and_loses_nothing(loop_type,
         loop.run_forever()
 
     loop.run_until_complete(until(lambda: len(received) == 20))
-    assert received == list(range(20))
+    # The next drain, if this one's time was short, resumes tasks before the loop has come to those of this one.
+    assert sorted(received) == list(range(20))
     close_after_use(loop)
     del waiters
 

@@ -12,6 +12,7 @@ def _of(short: int, long: int) -> int:
 
 
 SANITIZER = os.environ.get("AIOBRIDGE_TEST_SANITIZE", "")  # with one everything takes several times as long
+SLOWNESS = 10 if SANITIZER == "thread" else 1  # by which what has a limit may take longer
 
 # Processes for each way of leaving, with each loop and each waker.
 EXITS = _of(1, 5) if SANITIZER else _of(5, 50)
