@@ -132,7 +132,7 @@ def sanitize(session: nox.Session) -> None:
         "cmake.build-type": "RelWithDebInfo",
         "install.strip": "false",
     }
-    session.install(".[test]", *(word for option in options.items() for word in ("-C", "=".join(option))))
+    session.install(".[test]", *(f"--config-settings={name}={value}" for name, value in options.items()))
     compiler = shutil.which("g++") or "g++"
     libraries = [
         session.run(compiler, f"-print-file-name={name}", external=True, silent=True).strip()

@@ -30,7 +30,7 @@ def build(project: Path, folder: Callable[[str], Path], settings: Mapping[str, s
     if not (target / "built").exists():
         command = [sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps", "--upgrade"]
         command += ["--quiet", "--disable-pip-version-check", "--target", str(target), str(project)]
-        command += [word for option in options for word in ("-C", option)]
+        command += [f"--config-settings={option}" for option in options]  # Debian 12's pip knows no -C
         environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         if done.returncode != 0:

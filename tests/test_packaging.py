@@ -233,7 +233,8 @@ def wheel(sdist, pytestconfig):
     target = pytestconfig.cache.mkdir(f"wheel-{state}")
     if not list(target.glob("*.whl")):
         command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        command += ["-C", "cmake.build-type=Debug", "-C", "cmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0"]
+        for setting in ("cmake.build-type=Debug", "cmake.define.CMAKE_CXX_FLAGS_DEBUG=-O0"):
+            command.append(f"--config-settings={setting}")  # as in aiobridge/_building.py
         command += ["--wheel-dir", str(target), str(sdist)]
         faulthandler.cancel_dump_traceback_later()  # which pytest has set for tests that hang
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=550)
